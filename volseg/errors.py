@@ -1,0 +1,50 @@
+"""What can go wrong, as one tree.
+
+VolsegError               anything the user can act on; the command line prints it as one paragraph, exit code 2
+├── InputError            a file or value given by the user cannot be used
+│   ├── FileFormatError   not a readable image: wrong format, truncated, size and header disagree
+│   ├── GeometryError     the position of the voxels in the patient is missing, impossible or contradictory
+│   └── IntensityError    the voxel values cannot be used: NaN, infinity, RGB, complex
+├── OutputError           a result cannot be written
+├── ConfigError           a configuration file or option is wrong
+├── PackageError          a model package is damaged, unknown or of another format
+└── DeviceError           the requested device is not there or too small
+
+A message names the file, what was found, what was expected and what to do.
+"""
+
+
+class VolsegError(Exception):
+    """Base of every error a user can act on."""
+
+
+class InputError(VolsegError):
+    """A file or value given by the user cannot be used."""
+
+
+class FileFormatError(InputError):
+    """The file is not a readable image of a known format."""
+
+
+class GeometryError(InputError):
+    """The voxel-to-patient mapping is missing, impossible or contradictory."""
+
+
+class IntensityError(InputError):
+    """The voxel values cannot be used as intensities or labels."""
+
+
+class OutputError(VolsegError):
+    """A result cannot be written."""
+
+
+class ConfigError(VolsegError):
+    """A configuration file or option is wrong."""
+
+
+class PackageError(VolsegError):
+    """A model package is damaged, unknown or of another format."""
+
+
+class DeviceError(VolsegError):
+    """The requested device is not available."""
