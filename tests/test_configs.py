@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+
+from volseg.config import Config, dump_config, load_config
+from volseg.errors import ConfigError
+from volseg.train.settings import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+ALL = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def test_there_are_configs():
+    assert len(ALL) >= 2
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_every_shipped_config_loads_and_survives_a_round_trip(path, tmp_path):
+    config = load_config(path, TrainConfig)
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(dump_config(config))
+    assert load_config(copy, TrainConfig) == config
+
+
+def test_all_mistakes_are_told_at_once_with_suggestions(tmp_path):
+    text = (ROOT / "configs/smoke/train_phantom.yaml").read_text()
+    text = text.replace("steps: 60", "setps: 60\nbatch_size: 0").replace("keep_largest", "keep_larges")
+    text = text.replace("warmup_steps: 10", "warmup: 10").replace("  modality: MR\n", "")
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, TrainConfig)
+    message = str(caught.value)
+    assert "bad.yaml has 6 problem(s)" in message
+    assert "setps: no such setting. Did you mean 'steps'?" in message
+    assert "steps: is required and missing" in message
+    assert "batch_size = 0" in message
+    assert "Did you mean 'keep_largest'?" in message
+    assert "optimizer.warmup: no such setting. Did you mean 'warmup_steps'?" in message
+    assert "card.modality: is required and missing" in message
+
+
+class Inner(Config):
+    rate: float = 1.0
+    names: tuple[str, ...] = ()
+
+
+class Outer(Config):
+    inner: Inner = Inner()
+    flag: bool = False
+
+
+def test_overrides_reach_nested_fields(tmp_path):
+    path = tmp_path / "outer.yaml"
+    path.write_text("flag: false\n")
+    config = load_config(path, Outer, ["inner.rate=1e-3", "flag=true", "inner.names=[a, b]"])
+    assert config == Outer(inner=Inner(rate=0.001, names=("a", "b")), flag=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "override", "message"),
+    [
+        ("flag: [", "", "is not YAML"),
+        ("- 1", "", "found list"),
+        ("flag: false", "flag", "no override"),
+        ("flag: false", "flag.deep=1", "single value"),
+        ("flag: false", "flag=[", "is not YAML"),
+    ],
+)
+def test_unreadable_configs_are_refused(tmp_path, content, override, message):
+    path = tmp_path / "outer.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load_config(path, Outer, [override] if override else [])
+
+
+def test_missing_config(tmp_path):
+    with pytest.raises(ConfigError, match=r"nothing\.yaml: cannot be read"):
+        load_config(tmp_path / "nothing.yaml", Outer)

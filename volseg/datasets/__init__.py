@@ -1,0 +1,80 @@
+"""Labelled collections: one adapter per folder layout, each giving the same list of cases.
+
+A dataset is a Step with a root folder. It reads lists and file names only; voxels are read later, case by case.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from volseg.errors import InputError
+from volseg.labels import LabelTable
+from volseg.registry import Registry, Step
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient's scan set: its images (each holds one or several channels, in order) and its label map."""
+
+    id: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file of the case, images first."""
+        return self.images if self.label is None else (*self.images, self.label)
+
+
+class Dataset(Step):
+    """What every dataset adapter offers."""
+
+    root: Path
+    """The folder that holds the collection."""
+
+    @abstractmethod
+    def __call__(self) -> list[Case]:
+        """The cases, by rising id; every file was seen to exist and every id is unique."""
+
+    @abstractmethod
+    def labels(self) -> LabelTable:
+        """The labels that the label maps may hold, background left out."""
+
+    @abstractmethod
+    def channel_names(self) -> tuple[str, ...]:
+        """The names of the channels of a case, in array order [C]."""
+
+
+DATASETS = Registry[Dataset]("dataset", "volseg.datasets")
+
+
+def checked_cases(cases: Iterable[Case], source: Path) -> list[Case]:
+    """The cases by rising id, once it is sure that they can be read.
+
+    Args:
+        cases: the cases an adapter found.
+        source: the folder or list they come from, for messages.
+
+    Raises:
+        InputError: there is no case, an id occurs twice, or files are missing (the first few are named).
+    """
+    ordered = sorted(cases, key=lambda case: case.id)
+    if not ordered:
+        raise InputError(f"{source}: found no labelled case; expected at least one image with its label map.")
+    repeated = sorted({first.id for first, second in pairwise(ordered) if first.id == second.id})
+    if repeated:
+        raise InputError(f"{source}: {_few(repeated)} listed more than once; every case needs its own id.")
+    missing = [str(path) for case in ordered for path in case.files if not path.is_file()]
+    if missing:
+        raise InputError(
+            f"{source}: {len(missing)} of {sum(len(case.files) for case in ordered)} listed files are missing: "
+            f"{_few(missing)}. Unpack the collection completely, or take the missing cases off the list."
+        )
+    return ordered
+
+
+def _few(names: list[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

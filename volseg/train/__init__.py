@@ -1,0 +1,1 @@
+"""Training: labelled cases in, a model package out; a plain torch loop."""

@@ -1,0 +1,57 @@
+"""The state of a training on disk: written whole or not at all, read without running code."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from volseg.errors import InputError
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Everything a run needs to go on exactly: the next batch depends only on the step number."""
+
+    step: int
+    module: dict[str, Any]
+    average: dict[str, Any]
+    optimizer: dict[str, Any]
+    best_dice: float
+    losses: list[float]
+    """Of the last steps, so that the log goes on without a break."""
+    config: str
+    """The resolved configuration, YAML."""
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write to a temporary file, flush it to disk, then rename: a crash leaves the previous checkpoint."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            torch.save({"format": _FORMAT, **vars(checkpoint)}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; only tensors and plain values are accepted.
+
+    Raises:
+        InputError: missing, damaged, or of another format.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such checkpoint; start the training without --resume.") from None
+    except Exception as error:  # torch raises many types for damaged files
+        raise InputError(f"{path}: is no readable checkpoint ({type(error).__name__}); use another one.") from error
+    if not isinstance(state, dict) or state.pop("format", None) != _FORMAT:
+        raise InputError(f"{path}: is no volseg checkpoint of format {_FORMAT}; train again with this version.")
+    return Checkpoint(**state)
