@@ -39,7 +39,7 @@ class Grid:
     def __post_init__(self) -> None:
         """Check, normalise the types and freeze the affine."""
         shape = tuple(int(extent) for extent in self.shape)
-        affine = np.array(self.affine, dtype=np.float64)
+        affine = np.array(self.affine, dtype=np.float64) + 0.0  # -0.0 becomes 0.0: equal grids hash alike
         if len(shape) != 3 or min(shape) < 1:
             raise GeometryError(f"a grid needs three positive extents, found shape {tuple(self.shape)}.")
         if affine.shape != (4, 4) or not np.isfinite(affine).all():

@@ -1,0 +1,100 @@
+"""`volseg info`, `volseg models` and `volseg doctor`."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from volseg.infer.predictor import golden_case
+from volseg.io import read_volume
+from volseg.package import load_package, write_package
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    """An empty folder in place of the bundled models."""
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    monkeypatch.setattr("volseg.zoo._FOLDER", folder)
+    return folder
+
+
+@pytest.fixture
+def with_golden(zoo, tiny_package, scan):
+    package = load_package(tiny_package)
+    golden = golden_case(package, read_volume(scan))
+    path = zoo / "tiny.volseg"
+    write_package(path, info=package.info, weights=package.weights(), card=package.card, golden=golden)
+    return path
+
+
+def test_info_tells_what_one_must_know(volseg_cli, tiny_package):
+    outcome = volseg_cli("info", tiny_package)
+    assert (outcome.code, outcome.err) == (0, "")
+    for words in (
+        "tiny 0.1: Nothing in particular",
+        "T1 (MR)",
+        "Tests of the command line.",
+        "Knows nothing.",
+        "CC0-1.0",
+    ):
+        assert words in outcome.out
+    lines = [line.split() for line in outcome.out.splitlines()]
+    assert ["4", "posterior"] in lines
+    assert ["label", "dice", "hd95_mm", "cases"] in lines
+    assert ["anterior", "0.900", "1.250", "3"] in lines
+    assert ["posterior", "0.800", "-", "3"] in lines
+
+
+def test_info_json_is_the_model_json(volseg_cli, tiny_package):
+    outcome = volseg_cli("info", tiny_package, "--json")
+    assert json.loads(outcome.out) == load_package(tiny_package).info.model_dump(mode="json")
+
+
+def test_info_needs_no_torch(tiny_package):
+    code = (
+        "import sys; from volseg.cli.app import run; run(['info', sys.argv[1]]);"
+        "print('LOADED', *(name.split('.')[0] for name in sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(tiny_package)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    text, _, loaded = result.stdout.partition("LOADED")
+    assert "Nothing in particular" in text
+    assert {"torch", "monai", "nibabel", "SimpleITK"}.isdisjoint(loaded.split())
+
+
+def test_models_lists_the_bundled_ones(volseg_cli, zoo, tiny_package):
+    assert "no models are bundled" in volseg_cli("models").out
+    shutil.copy(tiny_package, zoo / "tiny.volseg")
+    lines = volseg_cli("models").out.splitlines()
+    assert lines[0].split() == ["name", "version", "MB", "labels", "title"]
+    assert lines[1].split()[:2] == ["tiny", "0.1"]
+    assert "anterior, posterior" in lines[1]
+
+
+def test_a_bundled_model_is_found_by_name(volseg_cli, zoo, tiny_package, scan):
+    shutil.copy(tiny_package, zoo / "tiny.volseg")
+    assert volseg_cli("info", "tiny").code == 0
+    assert volseg_cli("predict", scan, "--model", "tiny").code == 0
+    assert "Did you mean 'tiny'?" in volseg_cli("info", "tinny").err
+
+
+def test_doctor_with_sound_models(volseg_cli, with_golden):
+    outcome = volseg_cli("doctor")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "python" in outcome.out
+    assert "torch" in outcome.out
+    assert "cpu" in outcome.out
+    assert "model   tiny 0.1: checksums right, golden case right (Dice 1.0000)" in outcome.out
+
+
+def test_doctor_with_a_damaged_model(volseg_cli, with_golden):
+    data = bytearray(with_golden.read_bytes())
+    data[data.find(b"Knows nothing")] ^= 1
+    with_golden.write_bytes(data)
+    outcome = volseg_cli("doctor")
+    assert outcome.code == 1
+    assert "model   tiny: FAILED" in outcome.out
+    assert str(with_golden) in outcome.out

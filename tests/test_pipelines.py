@@ -1,0 +1,31 @@
+"""Every pipeline runs, on the samples, with public names only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import volseg
+from pipelines.quickstart import SAMPLE, quickstart
+
+PIPELINES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_uses_public_names_only_and_stays_short(path: Path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom):
+            assert (node.module or "").split(".")[0] != "volseg", "import volseg, and use its public names"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "volseg":
+            assert node.attr in volseg.__all__
+
+
+def test_quickstart(tmp_path: Path):
+    volumes_ml = quickstart(SAMPLE, tmp_path / "out")
+    label_map = volseg.read_label_map(tmp_path / "out" / "labels.nii.gz")
+    assert label_map.grid.is_same(volseg.read_volume(SAMPLE).grid)
+    assert (tmp_path / "out" / "preview.png").exists()
+    assert set(volumes_ml) == {"anterior", "posterior"}
+    assert all(0.5 < volume_ml < 4 for volume_ml in volumes_ml.values()), "half of an adult hippocampus"

@@ -1,0 +1,76 @@
+"""CT and MR scans in, label maps out: 2D and 3D U-Net++ segmentation with exact geometry.
+
+The names below are the public API; each is imported when it is first used, so `import volseg` is instant.
+
+Example:
+    >>> import volseg
+    >>> label_map = volseg.predict("scan.nii.gz")  # doctest: +SKIP
+    >>> volseg.write_label_map(label_map, "scan_seg.nii.gz")  # doctest: +SKIP
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from volseg.api import predict
+    from volseg.errors import VolsegError
+    from volseg.geometry import Grid
+    from volseg.infer.predictor import Predictor
+    from volseg.io import read_label_map, read_volume, write_label_map, write_volume
+    from volseg.labels import Label, LabelTable
+    from volseg.package import load_package
+    from volseg.report.preview import draw_preview
+    from volseg.volume import LabelMap, Volume
+
+    __version__: str
+
+__all__ = [
+    "Grid",
+    "Label",
+    "LabelMap",
+    "LabelTable",
+    "Predictor",
+    "VolsegError",
+    "Volume",
+    "draw_preview",
+    "load_package",
+    "predict",
+    "read_label_map",
+    "read_volume",
+    "write_label_map",
+    "write_volume",
+]
+
+_HOMES = {
+    "Grid": "volseg.geometry",
+    "Label": "volseg.labels",
+    "LabelMap": "volseg.volume",
+    "LabelTable": "volseg.labels",
+    "Predictor": "volseg.infer.predictor",
+    "VolsegError": "volseg.errors",
+    "Volume": "volseg.volume",
+    "draw_preview": "volseg.report.preview",
+    "load_package": "volseg.package",
+    "predict": "volseg.api",
+    "read_label_map": "volseg.io",
+    "read_volume": "volseg.io",
+    "write_label_map": "volseg.io",
+    "write_volume": "volseg.io",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use (PEP 562)."""
+    if name == "__version__":
+        value: Any = import_module("importlib.metadata").version("volseg")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module 'volseg' has no attribute '{name}'")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, whether imported yet or not."""
+    return sorted([*__all__, "__version__"])

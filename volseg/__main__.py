@@ -1,0 +1,5 @@
+"""`python -m volseg` is `volseg`."""
+
+from volseg.cli import main
+
+main()

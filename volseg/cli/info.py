@@ -1,0 +1,67 @@
+"""`volseg info`: what a model is for, what it finds and how well. Reads the package only; torch is not loaded."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from volseg.cli.table import print_table
+
+if TYPE_CHECKING:
+    from volseg.package import ModelInfo
+
+
+def info(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A bundled model or a .volseg file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the package's model.json.")] = False,
+) -> None:
+    """Show what a model is for, its scores, limits and licence."""
+    from volseg.package import load_package
+    from volseg.zoo import find
+
+    path = find(model)
+    package = load_package(path)
+    if as_json:
+        print(package.info.to_json(), end="")
+        return
+    _print_model(package.info)
+    print(f"\nfile          {path} ({path.stat().st_size / 1e6:.1f} MB, checksums right)")
+
+
+def _print_model(model: "ModelInfo") -> None:
+    print(f"{model.name} {model.version}: {model.title}\n{model.description}\n")
+    architecture = ", ".join(f"{key} {value}" for key, value in model.architecture.items() if key != "name")
+    print(f"input         {'; '.join(f'{channel.name} ({channel.modality})' for channel in model.channels)}")
+    print(f"network       {model.architecture['name']} ({architecture})")
+    training = model.training
+    print(f"trained on    {training.dataset}, {training.case_count} cases ({training.split})")
+    print(f"made with     volseg {model.volseg_version}, commit {model.git_commit}\n")
+    print_table(
+        ["label", "name", "code"],
+        [
+            [str(label.value), label.name, f"{label.code.scheme} {label.code.value}" if label.code else ""]
+            for label in model.labels
+        ],
+    )
+    _print_scores(model)
+    print(
+        f"\nintended use  {model.intended_use}\nlimits        {model.limits}\nlicence       {model.data_licence}"
+    )
+
+
+def _print_scores(model: "ModelInfo") -> None:
+    metrics = sorted({metric for score in model.scores for metric in score.means})
+    if not metrics:
+        print("\n  no scores are given")
+        return
+    rows = [
+        [
+            score.label,
+            *(f"{score.means[m]:.3f}" if m in score.means else "-" for m in metrics),
+            str(score.case_count),
+        ]
+        for score in model.scores
+    ]
+    print()
+    print_table(["label", *metrics, "cases"], rows)
+    for cases in dict.fromkeys(score.cases for score in model.scores):
+        print(f"  means over: {cases}")

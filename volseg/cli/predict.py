@@ -1,0 +1,61 @@
+"""`volseg predict`: a scan in, a label map out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from volseg.cli.device import Device
+from volseg.cli.table import print_table
+
+if TYPE_CHECKING:
+    from volseg.api import SavedPrediction
+
+
+def predict(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT", help="The scan; several files are the channels of one case."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The label map.", show_default="INPUT_seg.nii.gz")
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A bundled model or a .volseg file.")
+    ] = "hippocampus",
+    device: Annotated[Device, typer.Option("--device", help="Where to compute.")] = Device.auto,
+    save_probabilities: Annotated[
+        bool, typer.Option("--save-probabilities", help="Also write OUT_prob.nii.gz, one channel per label.")
+    ] = False,
+    preview: Annotated[
+        Path | None, typer.Option("--preview", help="Also draw the labels over the scan into this PNG.")
+    ] = None,
+) -> None:
+    """Segment a scan and print the volume of each label."""
+    from volseg.api import predict_files
+
+    saved = predict_files(
+        inputs,
+        output,
+        model=model,
+        device=device.value,
+        save_probabilities=save_probabilities,
+        preview=preview,
+    )
+    _print_result(saved)
+
+
+def _print_result(saved: "SavedPrediction") -> None:
+    print(f"model   {saved.model.name} {saved.model.version} on {saved.device}")
+    label_map = saved.label_map
+    volumes_ml = label_map.volumes_ml()
+    rows = []
+    for label in label_map.labels:
+        voxels = int((label_map.array == label.value).sum())
+        rows.append([str(label.value), label.name, str(voxels), f"{volumes_ml[label.name]:.3f}"])
+    print_table(["label", "name", "voxels", "volume (ml)"], rows)
+    if not label_map.array.any():
+        print("  nothing was found: is this the kind of scan the model is for? See `volseg info`.")
+    for path in saved.files:
+        print(f"wrote   {path}")
+    print(f"time    {saved.seconds:.1f} s")

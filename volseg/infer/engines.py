@@ -1,0 +1,178 @@
+"""Run a package's network on batches of tiles: device, weights, 2D, mirroring, and memory that runs out."""
+
+import ctypes
+import logging
+import sys
+from collections.abc import Sequence
+from itertools import chain, combinations
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from volseg.errors import ConfigError, DeviceError, IntensityError, PackageError
+from volseg.models import MODELS
+from volseg.package import Package
+
+_log = logging.getLogger(__name__)
+
+_BATCH_VOXELS = {"cpu": 2**18, "cuda": 2**22}
+"""Voxels of a batch; a batch holds at least one tile. More gains nothing on the CPU and costs memory."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h
+
+
+class Engine:
+    """A network with its weights on a device, ready for tiles.
+
+    Args:
+        package: the model.
+        device: "auto" (CUDA where there is one), "cpu" or "cuda".
+
+    Raises:
+        DeviceError: CUDA was asked for and is not there.
+        PackageError: architecture, weights and tile do not fit together.
+    """
+
+    def __init__(self, package: Package, *, device: str = "auto") -> None:
+        info = package.info
+        self.device = choose_device(device)
+        self.label_count = len(info.labels) + 1
+        self._flips = _flips(info.mirror_axes)
+        self._module, self._dimensions = _build(package)
+        _check_tile(package, self._module, self._dimensions)
+        self._module.to(self.device)
+        self.tiles_per_batch = max(1, _BATCH_VOXELS[self.device.type] // int(np.prod(info.tile.tile_voxels)))
+        if self.device.type == "cpu":
+            keep_memory_mapped()
+
+    def __call__(self, tiles: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Logits [B, L, I, J, K] of tiles [B, C, I, J, K]; K is 1 for a 2D network.
+
+        When CUDA memory runs out, batches are halved, then the work moves to the CPU for good; both are logged.
+
+        Raises:
+            DeviceError: the memory does not hold one tile on the CPU either.
+            IntensityError: a logit is NaN or infinite.
+        """
+        done: list[npt.NDArray[np.float32]] = []
+        start = 0
+        while start < len(tiles):
+            batch = tiles[start : start + self.tiles_per_batch]
+            try:
+                done.append(self._run(batch))
+            except torch.OutOfMemoryError:
+                self._retreat()
+                continue
+            start += len(batch)
+        logits = done[0] if len(done) == 1 else np.concatenate(done)
+        if not np.isfinite(logits).all():
+            raise IntensityError(
+                "the network gave NaN or infinite logits, so no label can be chosen; the package does not fit this "
+                "input (are the intensities what the model's card says?)."
+            )
+        return logits
+
+    @torch.inference_mode()
+    def _run(self, tiles: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        batch = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device)
+        logits = self._forward(batch)
+        for axes in self._flips:
+            logits = logits + self._forward(batch.flip(axes)).flip(axes)
+        if self._flips:
+            logits = logits / (len(self._flips) + 1)
+        return logits.float().cpu().numpy()
+
+    def _forward(self, batch: Tensor) -> Tensor:
+        if self._dimensions == 2:
+            return cast(Tensor, self._module(batch.squeeze(-1))).unsqueeze(-1)
+        return cast(Tensor, self._module(batch))
+
+    def _retreat(self) -> None:
+        if self.device.type == "cpu":
+            raise DeviceError(
+                "there is not enough memory for one tile on the CPU; close other programs."
+            ) from None
+        torch.cuda.empty_cache()
+        if self.tiles_per_batch > 1:
+            self.tiles_per_batch //= 2
+            _log.warning(
+                "%s ran out of memory; going on with %d tiles at once", self.device, self.tiles_per_batch
+            )
+            return
+        _log.warning("%s has no memory for one tile; going on with the CPU, which is slower", self.device)
+        self.device = torch.device("cpu")
+        self._module.to(self.device)
+        keep_memory_mapped()
+
+
+def choose_device(device: str) -> torch.device:
+    """The torch device for "auto", "cpu" or "cuda".
+
+    Raises:
+        ConfigError: another word.
+        DeviceError: "cuda" where there is none.
+    """
+    if device not in {"auto", "cpu", "cuda"}:
+        raise ConfigError(f"unknown device '{device}'; expected auto, cpu or cuda.")
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise DeviceError(
+            "device 'cuda' was asked for, but this torch sees no CUDA device. Use --device cpu, or install a torch "
+            "built for CUDA and check the driver with `volseg doctor`."
+        )
+    return torch.device("cuda" if available and device != "cpu" else "cpu")
+
+
+def keep_memory_mapped() -> bool:
+    """Tell glibc's malloc to keep freed memory instead of returning it to the system; whether that was possible.
+
+    A network frees and asks for the same large buffers at every layer. By default each is mapped anew and its pages fault
+    in one by one, which costs a large part of the time on a CPU. Other C libraries are left as they are.
+    """
+    if sys.platform != "linux":
+        return False
+    mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    never, all_memory = 0, -1
+    return bool(mallopt(_M_MMAP_MAX, never)) and bool(mallopt(_M_TRIM_THRESHOLD, all_memory))
+
+
+def _build(package: Package) -> tuple[nn.Module, int]:
+    """The network in evaluation mode with its weights, and whether it is 2D or 3D."""
+    info = package.info
+    try:
+        architecture = MODELS.build(info.architecture)
+        network = architecture.build(len(info.channels), len(info.labels) + 1, head=info.head)
+    except ConfigError as error:
+        raise PackageError(f"{package.source}: the architecture cannot be built: {error}") from None
+    module = cast(nn.Module, network)
+    state = {name: torch.from_numpy(array) for name, array in package.weights().items()}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:300]
+        raise PackageError(
+            f"{package.source}: the weights are not those of its architecture: {first}"
+        ) from None
+    return module.eval(), architecture.dimensions
+
+
+def _check_tile(package: Package, module: nn.Module, dimensions: int) -> None:
+    tile = package.info.tile.tile_voxels
+    divisors = cast(tuple[int, ...], module.divisors)
+    if dimensions == 2 and tile[2] != 1:
+        raise PackageError(f"{package.source}: a 2D model needs tiles one voxel thick, found {tile}.")
+    if min(tile) < 1 or any(extent % divisor for extent, divisor in zip(tile, divisors, strict=False)):
+        raise PackageError(
+            f"{package.source}: tiles of {tile} do not fit a network that divides by {divisors}."
+        )
+
+
+def _flips(axes: Sequence[int]) -> list[list[int]]:
+    """All non-empty combinations of the spatial axes, as axes of a batch [B, C, I, J, K]."""
+    every = chain.from_iterable(combinations(axes, count) for count in range(1, len(axes) + 1))
+    return [[axis + 2 for axis in combination] for combination in every]

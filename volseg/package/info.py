@@ -1,0 +1,174 @@
+"""What a model package says about its model: the closed form of model.json."""
+
+import json
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from volseg.errors import ConfigError, PackageError
+from volseg.labels import Code, Label, LabelTable
+
+FORMAT = 1
+"""The package format this volseg writes and reads."""
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ChannelInfo(_Closed):
+    """One input channel, in the order the network expects."""
+
+    name: str = Field(min_length=1)
+    modality: str = Field(min_length=1)
+    """DICOM modality (0008,0060) such as "CT" or "MR"."""
+
+
+class CodeInfo(_Closed):
+    """A coded concept (DICOM PS3.3 section 8.8)."""
+
+    scheme: str
+    value: str
+    meaning: str
+
+
+class LabelInfo(_Closed):
+    """One label; channel n of the logits is the n-th label by rising value, channel 0 is background."""
+
+    value: int = Field(ge=1, le=65535)
+    name: str = Field(min_length=1)
+    colour: tuple[int, int, int]
+    """R, G, B in 0..255."""
+    code: CodeInfo | None = None
+
+
+class TileInfo(_Closed):
+    """How the volume is cut for the network."""
+
+    tile_voxels: tuple[int, int, int]
+    overlap: float = Field(0.5, ge=0, lt=1)
+    """Fraction of a tile shared with its neighbour along each axis."""
+    weights: Literal["gaussian", "constant"] = "gaussian"
+    halo_voxels: tuple[int, int, int] = (0, 0, 0)
+    """Mirrored context beyond each face of the volume."""
+
+
+class TrainingInfo(_Closed):
+    """What the model was trained on and for how long."""
+
+    dataset: str
+    dataset_licence: str
+    case_count: int = Field(ge=0)
+    case_ids_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """SHA-256 of the sorted case ids, joined by line feeds: says whether two models saw the same cases."""
+    split: str
+    """Which cases were trained on and which held out, in words."""
+    steps: int = Field(ge=0)
+    epochs: float | None = None
+
+
+class ScoreInfo(_Closed):
+    """How well one label was found on a set of cases."""
+
+    label: str
+    cases: str
+    """Which cases, in words; say whether the model has seen them."""
+    case_count: int = Field(ge=1)
+    means: dict[str, float]
+    """Mean of each metric over the cases, such as {"dice": 0.89, "hd95_mm": 1.2}."""
+
+
+def _check_steps(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for step in steps:
+        if not step.get("name"):
+            raise ValueError(f"a step is written as {{name: ..., parameter: ...}}, found {step}")
+    return steps
+
+
+Steps = Annotated[list[dict[str, Any]], AfterValidator(_check_steps)]
+
+
+class ModelInfo(_Closed):
+    """model.json: everything about a model but its weights."""
+
+    format: int = FORMAT
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    version: str = Field(min_length=1)
+    title: str
+    description: str
+    architecture: dict[str, Any]
+    """Name and parameters of a registered architecture."""
+    head: int | None = Field(None, ge=1)
+    """The head the network is pruned to, where it has several; the weights are those of the pruned network."""
+    channels: list[ChannelInfo] = Field(min_length=1)
+    preprocess: Steps
+    postprocess: Steps = []
+    tile: TileInfo
+    mirror_axes: list[Literal[0, 1, 2]] = []
+    """Axes of the model's grid over whose flips the logits are averaged at inference; each doubles the time."""
+    labels: list[LabelInfo] = Field(min_length=1)
+    training: TrainingInfo
+    scores: list[ScoreInfo] = []
+    intended_use: str
+    limits: str
+    data_licence: str
+    volseg_version: str
+    git_commit: str
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "ModelInfo":
+        _check_steps([self.architecture])
+        if len(set(self.mirror_axes)) != len(self.mirror_axes):
+            raise ValueError(f"mirror_axes repeats an axis: {self.mirror_axes}")
+        try:
+            table = self.label_table
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        unknown = {score.label for score in self.scores} - {label.name for label in table}
+        if unknown:
+            raise ValueError(f"scores name labels that the model does not have: {sorted(unknown)}")
+        return self
+
+    @property
+    def label_table(self) -> LabelTable:
+        """The labels as a table, by rising value."""
+        return LabelTable(
+            tuple(
+                Label(
+                    label.value,
+                    label.name,
+                    label.colour,
+                    Code(**label.code.model_dump()) if label.code else None,
+                )
+                for label in self.labels
+            )
+        )
+
+    def to_json(self) -> str:
+        """The text of model.json; the same model gives the same text."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def parse_info(text: bytes, source: str) -> ModelInfo:
+    """Read model.json; `source` names the package in messages.
+
+    Raises:
+        PackageError: no JSON object, another format number, or fields that do not fit, all of them named.
+    """
+    try:
+        fields: Any = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise PackageError(
+            f"{source}: model.json is not readable as JSON ({error}); get the package again."
+        ) from None
+    found = cast(dict[str, Any], fields).get("format") if isinstance(fields, dict) else None
+    if found != FORMAT or isinstance(found, bool):
+        raise PackageError(
+            f"{source}: the package has format {found!r}, this volseg reads format {FORMAT}. "
+            "Install a volseg that matches the package, or get a package made for this one."
+        )
+    try:
+        return ModelInfo.model_validate(fields)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, p['loc'])) or 'model'}: {p['msg']}" for p in error.errors()]
+        raise PackageError(f"{source}: model.json does not fit: {'; '.join(problems)}.") from None

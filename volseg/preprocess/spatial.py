@@ -1,0 +1,101 @@
+"""Steps that change the grid: axis order, spacing, extent."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import AfterValidator, NonNegativeInt, PositiveFloat
+
+from volseg.errors import GeometryError, IntensityError
+from volseg.geometry import Grid
+from volseg.preprocess import PREPROCESS, PreprocessStep
+from volseg.resample import resample_volume
+from volseg.volume import AnyArray, Volume
+
+SAME_SPACING_TOLERANCE_MM = 1e-3
+"""Spacings closer than this along every axis count as equal: no resampling."""
+
+
+def _checked_codes(codes: str) -> str:
+    try:
+        Grid.from_spacing((1, 1, 1), (1.0, 1.0, 1.0)).axes_towards(codes)
+    except GeometryError as error:
+        raise ValueError(str(error)) from None
+    return codes
+
+
+@PREPROCESS.add
+class Orient(PreprocessStep):
+    """Permute and flip the array axes so that they point to the given directions; no interpolation.
+
+    codes: one letter each of R/L, A/P and S/I, such as "RAS": the world direction each array axis mostly points to
+    afterwards. An oblique or sheared grid stays so. Voxel type and positions are unchanged.
+    """
+
+    name: Literal["orient"] = "orient"
+    codes: Annotated[str, AfterValidator(_checked_codes)] = "RAS"
+
+    def __call__(self, volume: Volume) -> Volume:
+        """[C, I, J, K] with its axes in the new order."""
+        order, flips = volume.grid.axes_towards(self.codes)
+        if order == (0, 1, 2) and not any(flips):
+            return volume
+        turned = volume.array.transpose(0, *(axis + 1 for axis in order))
+        turned = np.flip(turned, axis=tuple(axis + 1 for axis in range(3) if flips[axis]))
+        return volume.with_array(np.ascontiguousarray(turned), volume.grid.reoriented(self.codes))
+
+
+@PREPROCESS.add
+class Respace(PreprocessStep):
+    """Resample to another spacing in mm, along the same (possibly oblique or sheared) directions; float32.
+
+    Covers the same box of space (see Grid.with_spacing). Nothing is smoothed first (see volseg.resample). A volume
+    that has this spacing within SAME_SPACING_TOLERANCE_MM is returned as it is.
+    """
+
+    name: Literal["respace"] = "respace"
+    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+    order: Literal["linear", "cubic"] = "linear"
+
+    def __call__(self, volume: Volume) -> Volume:
+        """[C, I, J, K] at the new spacing."""
+        differences = np.abs(np.subtract(volume.grid.spacing_mm, self.spacing_mm))
+        if differences.max() <= SAME_SPACING_TOLERANCE_MM:
+            return volume
+        return resample_volume(volume, volume.grid.with_spacing(self.spacing_mm), order=self.order)
+
+
+@PREPROCESS.add
+class CropNonzero(PreprocessStep):
+    """Keep the smallest box that holds every voxel that is not zero in any channel, plus a margin in voxels.
+
+    The margin ends at the border of the volume. Voxel type and positions are unchanged.
+    """
+
+    name: Literal["crop_nonzero"] = "crop_nonzero"
+    margin_voxels: NonNegativeInt = 0
+
+    def __call__(self, volume: Volume) -> Volume:
+        """The box [C, I, J, K].
+
+        Raises:
+            IntensityError: every voxel is zero.
+        """
+        occupied = np.zeros(volume.grid.shape, dtype=bool)
+        for channel in volume.array:
+            occupied |= channel != 0
+        if not occupied.any():
+            raise IntensityError(
+                f"{volume.origin}: every voxel is zero, so there is nothing to crop to. "
+                "Check that this is the scan and that its voxels were exported."
+            )
+        bounds = [self._bounds(occupied, axis) for axis in range(3)]
+        start = bounds[0][0], bounds[1][0], bounds[2][0]
+        stop = bounds[0][1], bounds[1][1], bounds[2][1]
+        box = (slice(None), *(slice(low, high) for low, high in bounds))
+        return volume.with_array(volume.array[box], volume.grid.box(start, stop))
+
+    def _bounds(self, occupied: AnyArray, axis: int) -> tuple[int, int]:
+        """First and last-plus-one index along an axis, margin included."""
+        hit = np.flatnonzero(occupied.any(axis=tuple({0, 1, 2} - {axis})))
+        first, last = int(hit[0]), int(hit[-1])
+        return max(0, first - self.margin_voxels), min(occupied.shape[axis], last + 1 + self.margin_voxels)
