@@ -26,14 +26,11 @@ SHAPE = (512, 512, 200)
 
 def setup() -> np.ndarray:
     """A map [I, J, K] like a liver (1) with a lesion (2), and specks of both scattered around them."""
-    axes = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
-
-    def ellipsoid(centre: tuple[int, int, int], radii: tuple[int, int, int]) -> np.ndarray:
-        return sum(((a - c) / r) ** 2 for a, c, r in zip(axes, centre, radii, strict=True)) <= 1
-
     array = np.zeros(SHAPE, np.uint8)
-    array[ellipsoid((200, 260, 110), (110, 90, 60))] = 1
-    array[ellipsoid((220, 250, 100), (25, 25, 15))] = 2
+    for label, centre, radii in ((1, (200, 260, 110), (110, 90, 60)), (2, (220, 250, 100), (25, 25, 15))):
+        box = tuple(slice(c - r, c + r + 1) for c, r in zip(centre, radii, strict=True))
+        axes = np.ogrid[tuple(slice(-1, 1, (2 * r + 1) * 1j) for r in radii)]
+        array[box][sum(axis**2 for axis in axes) <= 1] = label
     generator = np.random.default_rng(0)
     for label in (1, 2):
         for i, j, k in generator.integers((80, 150, 40), (330, 370, 180), (40, 3)):

@@ -23,7 +23,9 @@ def affine_of(
     tilt[1:, 2] = shear, np.sqrt(1 - shear**2)
     affine = np.eye(4)
     signs = np.where(flip, -1.0, 1.0)
-    affine[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix() @ tilt @ np.diag(spacing_mm * signs)
+    affine[:3, :3] = (
+        Rotation.from_euler("xyz", degrees, degrees=True).as_matrix() @ tilt @ np.diag(spacing_mm * signs)
+    )
     affine[:3, 3] = origin_mm
     return affine
 

@@ -24,7 +24,7 @@ def test_every_shipped_config_loads_and_survives_a_round_trip(path, tmp_path):
 
 def test_all_mistakes_are_told_at_once_with_suggestions(tmp_path):
     text = (ROOT / "configs/smoke/train_phantom.yaml").read_text()
-    text = text.replace("steps: 60", "setps: 60\nbatch_size: 0").replace("keep_largest", "keep_larges")
+    text = text.replace("steps: 160", "setps: 160\nbatch_size: 0").replace("keep_largest", "keep_larges")
     text = text.replace("warmup_steps: 10", "warmup: 10").replace("  modality: MR\n", "")
     path = tmp_path / "bad.yaml"
     path.write_text(text)

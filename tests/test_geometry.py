@@ -15,7 +15,11 @@ from volseg.geometry import Grid
 fast = settings(max_examples=50, deadline=None)
 points = st.tuples(*[st.floats(-500, 500)] * 3)
 orientations = st.sampled_from(
-    ["".join(letters) for axes in itertools.permutations(("LR", "PA", "IS")) for letters in itertools.product(*axes)]
+    [
+        "".join(letters)
+        for axes in itertools.permutations(("LR", "PA", "IS"))
+        for letters in itertools.product(*axes)
+    ]
 )
 
 
@@ -50,7 +54,9 @@ def test_lps_round_trip_is_exact(grid: Grid) -> None:
 
 @fast
 @given(grids_with_voxel(), orientations)
-def test_reoriented_keeps_each_voxel_at_its_point(case: tuple[Grid, tuple[int, int, int]], codes: str) -> None:
+def test_reoriented_keeps_each_voxel_at_its_point(
+    case: tuple[Grid, tuple[int, int, int]], codes: str
+) -> None:
     grid, voxel = case
     order, flips = grid.axes_towards(codes)
     array = np.zeros(grid.shape)
@@ -58,7 +64,9 @@ def test_reoriented_keeps_each_voxel_at_its_point(case: tuple[Grid, tuple[int, i
     moved = array.transpose(order)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
     target = grid.reoriented(codes)
     assert target.shape == moved.shape
-    np.testing.assert_allclose(target.index_to_world(np.argwhere(moved)[0]), grid.index_to_world(voxel), atol=1e-9)
+    np.testing.assert_allclose(
+        target.index_to_world(np.argwhere(moved)[0]), grid.index_to_world(voxel), atol=1e-9
+    )
     assert target.axis_codes == codes
     np.testing.assert_allclose(target.reoriented(grid.axis_codes).affine, grid.affine, atol=1e-9)
 
@@ -79,16 +87,23 @@ def test_axis_codes_are_a_permutation_even_halfway_between_axes() -> None:
 
 @fast
 @given(grids(), st.tuples(*[st.floats(0.2, 6.0)] * 3))
-def test_with_spacing_keeps_directions_and_outer_edges(grid: Grid, spacing: tuple[float, float, float]) -> None:
+def test_with_spacing_keeps_directions_and_outer_edges(
+    grid: Grid, spacing: tuple[float, float, float]
+) -> None:
     other = grid.with_spacing(spacing)
     np.testing.assert_allclose(other.spacing_mm, spacing, rtol=1e-9)
     np.testing.assert_allclose(
         other.index_to_world((-0.5, -0.5, -0.5)), grid.index_to_world((-0.5, -0.5, -0.5)), atol=1e-8
     )
-    np.testing.assert_allclose(other.affine[:3, :3] / spacing, grid.affine[:3, :3] / grid.spacing_mm, atol=1e-9)
+    np.testing.assert_allclose(
+        other.affine[:3, :3] / spacing, grid.affine[:3, :3] / grid.spacing_mm, atol=1e-9
+    )
     lengths = np.asarray(other.shape) * spacing
     wanted = np.asarray(grid.shape) * grid.spacing_mm
-    assert all(extent == 1 or abs(a - b) <= s / 2 + 1e-6 for extent, a, b, s in zip(other.shape, lengths, wanted, spacing))
+    assert all(
+        extent == 1 or abs(a - b) <= s / 2 + 1e-6
+        for extent, a, b, s in zip(other.shape, lengths, wanted, spacing, strict=True)
+    )
 
 
 def test_with_spacing_keeps_the_far_edge_too_where_spacings_divide() -> None:

@@ -35,6 +35,7 @@ LAYERS = {
         4,
         [
             "volseg.infer.engines",
+            "volseg.infer.sliding",
             "volseg.infer.predictor",
             "volseg.train",
             "volseg.evaluate",

@@ -76,5 +76,7 @@ def test_volumes_are_in_ml_and_right_for_sheared_grids() -> None:
     labels = LabelTable.from_names(["anterior", "posterior", "absent"])
     label_map = LabelMap(array, oblique_grid(shear=0.4), labels)
     voxel_ml = 0.7 * 0.9 * (2.5 * 0.84**0.5) / 1000  # slices lie closer than their tilted centres
-    assert label_map.volumes_ml() == pytest.approx({"anterior": 2 * voxel_ml, "posterior": 6 * voxel_ml, "absent": 0})
+    assert label_map.volumes_ml() == pytest.approx(
+        {"anterior": 2 * voxel_ml, "posterior": 6 * voxel_ml, "absent": 0}
+    )
     assert label_map.with_array(array * 0).labels is labels

@@ -29,7 +29,9 @@ def load_config(path: Path, schema: type[ConfigT], overrides: Sequence[str] = ()
     try:
         fields: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file.") from None
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); give the path of a YAML file."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not YAML: {error}") from None
     if not isinstance(fields, dict):
@@ -100,6 +102,8 @@ def _describe(problem: Any, schema: type[BaseModel]) -> str:
 def _fields_at(schema: type[BaseModel], place: Sequence[Any]) -> list[str]:
     here: Any = schema
     for part in place:
-        field = here.model_fields.get(part) if isinstance(here, type) and issubclass(here, BaseModel) else None
+        field = (
+            here.model_fields.get(part) if isinstance(here, type) and issubclass(here, BaseModel) else None
+        )
         here = field.annotation if field is not None else None
     return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []

@@ -48,7 +48,9 @@ class Grid:
             raise GeometryError(f"the last row of an affine must be 0 0 0 1, found {affine[3].tolist()}.")
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
         if spacing.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-6:
-            raise GeometryError(f"the affine is singular (an axis has no length or two coincide): {affine.tolist()}.")
+            raise GeometryError(
+                f"the affine is singular (an axis has no length or two coincide): {affine.tolist()}."
+            )
         affine.flags.writeable = False
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "affine", affine)
@@ -139,7 +141,9 @@ class Grid:
         Returns:
             (order, flips): new axis n is old axis order[n], reversed where flips[n]. No resampling is implied.
         """
-        world_axes = [next((a for a, pair in enumerate(_AXIS_LETTERS) if letter in pair), -1) for letter in codes]
+        world_axes = [
+            next((a for a, pair in enumerate(_AXIS_LETTERS) if letter in pair), -1) for letter in codes
+        ]
         if sorted(world_axes) != [0, 1, 2]:
             raise GeometryError(f"'{codes}' is no orientation; use one letter each of R/L, A/P and S/I.")
         own_order, signs = self._nearest_axes()
@@ -163,7 +167,9 @@ class Grid:
         linear = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
         left, _, right = np.linalg.svd(linear)
         rotation: FloatArray = left @ right
-        best = max(permutations(range(3)), key=lambda order: sum(abs(rotation[order[n], n]) for n in range(3)))
+        best = max(
+            permutations(range(3)), key=lambda order: sum(abs(rotation[order[n], n]) for n in range(3))
+        )
         return list(best), np.array([rotation[best[n], n] for n in range(3)])
 
 

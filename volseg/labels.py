@@ -27,11 +27,15 @@ class Label:
     def __post_init__(self) -> None:
         """Refuse the background value, empty names and impossible colours."""
         if self.value < 1:
-            raise ConfigError(f"label '{self.name}' has value {self.value}; labels start at 1, 0 is background.")
+            raise ConfigError(
+                f"label '{self.name}' has value {self.value}; labels start at 1, 0 is background."
+            )
         if not self.name:
             raise ConfigError(f"label {self.value} has no name; give it one.")
         if len(self.colour) != 3 or not all(0 <= channel <= 255 for channel in self.colour):
-            raise ConfigError(f"label '{self.name}' has colour {self.colour}; expected three integers in 0..255.")
+            raise ConfigError(
+                f"label '{self.name}' has colour {self.colour}; expected three integers in 0..255."
+            )
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,9 @@ class LabelTable:
             seen = [getattr(label, attribute) for label in self.labels]
             repeated = sorted({str(item) for item in seen if seen.count(item) > 1})
             if repeated:
-                raise ConfigError(f"label table repeats the {attribute} {', '.join(repeated)}; each must be unique.")
+                raise ConfigError(
+                    f"label table repeats the {attribute} {', '.join(repeated)}; each must be unique."
+                )
 
     def __iter__(self) -> Iterator[Label]:
         """Labels by rising value."""
@@ -68,6 +74,9 @@ class LabelTable:
         colours = [default_colour(index) for index in range(len(names))]
         return cls(tuple(Label(i + 1, name, colours[i]) for i, name in enumerate(names)))
 
+
+NO_LABELS = LabelTable(())
+"""The table of a label map whose values have no names."""
 
 _COLOURS = (
     (230, 75, 53), (77, 187, 213), (0, 160, 135), (243, 195, 0), (132, 91, 151), (243, 132, 0),

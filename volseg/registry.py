@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from volseg.errors import ConfigError
 
@@ -21,6 +21,7 @@ class Step(BaseModel):
 
 
 StepT = TypeVar("StepT", bound=Step)
+AddedT = TypeVar("AddedT", bound=Step)
 
 
 class Registry(Generic[StepT]):
@@ -33,13 +34,18 @@ class Registry(Generic[StepT]):
         self._steps: dict[str, type[StepT]] = {}
         self._scanned = False
 
-    def add(self, step: type[StepT]) -> type[StepT]:
+    def add(self, step: type[AddedT]) -> type[AddedT]:
         """Class decorator: register under the default of its `name` field."""
         name = cast(str, step.model_fields["name"].default)
         known = self._steps.get(name)
-        if known is not None and (known.__module__, known.__qualname__) != (step.__module__, step.__qualname__):
-            raise ConfigError(f"two {self.kind}s are called '{name}': {known.__module__} and {step.__module__}.")
-        self._steps[name] = step
+        if known is not None and (known.__module__, known.__qualname__) != (
+            step.__module__,
+            step.__qualname__,
+        ):
+            raise ConfigError(
+                f"two {self.kind}s are called '{name}': {known.__module__} and {step.__module__}."
+            )
+        self._steps[name] = cast(type[StepT], step)
         return step
 
     def names(self) -> list[str]:
@@ -86,7 +92,3 @@ class Registry(Generic[StepT]):
             importlib.import_module(module.name)
         for entry_point in entry_points(group=self.package):
             self.add(entry_point.load())
-
-
-AnyStep = SerializeAsAny[Step]
-"""A step in a pydantic field, written out with all its own parameters."""

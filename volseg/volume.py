@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from volseg.errors import GeometryError, IntensityError
 from volseg.geometry import FloatArray, Grid
-from volseg.labels import LabelTable
+from volseg.labels import NO_LABELS, LabelTable
 
 AnyArray = npt.NDArray[Any]
 
@@ -58,9 +58,13 @@ class Volume:
         """Check that array and grid belong together."""
         array = self.array[np.newaxis] if self.array.ndim == 3 else self.array
         if array.ndim != 4 or array.shape[1:] != self.grid.shape:
-            raise GeometryError(f"{self.origin}: array {array.shape} does not fit a grid of shape {self.grid.shape}.")
+            raise GeometryError(
+                f"{self.origin}: array {array.shape} does not fit a grid of shape {self.grid.shape}."
+            )
         if array.dtype.kind not in "iuf":
-            raise IntensityError(f"{self.origin}: voxels of type {array.dtype} are no intensities; expected numbers.")
+            raise IntensityError(
+                f"{self.origin}: voxels of type {array.dtype} are no intensities; expected numbers."
+            )
         object.__setattr__(self, "array", array)
 
     @property
@@ -88,7 +92,7 @@ class LabelMap:
 
     array: AnyArray
     grid: Grid
-    labels: LabelTable = LabelTable(())
+    labels: LabelTable = NO_LABELS
     origin: Origin = Origin()
 
     def __post_init__(self) -> None:
@@ -107,4 +111,6 @@ class LabelMap:
     def volumes_ml(self) -> dict[str, float]:
         """Volume of each label of the table in millilitres, by name."""
         voxel_ml = self.grid.voxel_volume_mm3 / 1000
-        return {label.name: float(np.count_nonzero(self.array == label.value)) * voxel_ml for label in self.labels}
+        return {
+            label.name: float(np.count_nonzero(self.array == label.value)) * voxel_ml for label in self.labels
+        }

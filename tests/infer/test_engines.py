@@ -7,7 +7,7 @@ import torch
 
 from volseg.errors import ConfigError, DeviceError, IntensityError, PackageError
 from volseg.infer import engines
-from volseg.infer.engines import Engine, choose_device, keep_memory_mapped
+from volseg.infer.engines import choose_device, keep_memory_mapped, package_engine
 from volseg.models import MODELS
 from volseg.package import Package, TileInfo
 
@@ -22,12 +22,12 @@ def expected(batch):
 
 def test_logits_of_a_3d_network(make_package):
     batch = tiles(3)
-    assert np.array_equal(Engine(make_package(), device="cpu")(batch), expected(batch))
+    assert np.array_equal(package_engine(make_package(), device="cpu")(batch), expected(batch))
 
 
 def test_a_2d_network_sees_slices_and_gives_tiles_one_voxel_thick(make_package):
     architecture = {"name": "test_thresholds", "dimensions": 2, "rolled": True}
-    engine = Engine(
+    engine = package_engine(
         make_package(architecture=architecture, tile=TileInfo(tile_voxels=(4, 5, 1))), device="cpu"
     )
     batch = tiles(3, (4, 5, 1))
@@ -39,7 +39,7 @@ def test_mirroring_averages_over_all_flips_of_its_axes(make_package, axes):
     package = make_package(architecture={"name": "test_thresholds", "rolled": True}, mirror_axes=axes)
     batch = tiles(2)
     forward, backward = expected(np.roll(batch, -1, axis=2)), expected(np.roll(batch, 1, axis=2))
-    result = Engine(package, device="cpu")(batch)
+    result = package_engine(package, device="cpu")(batch)
     assert np.allclose(result, (forward + backward) / 2 if 0 in axes else forward, atol=1e-6)
 
 
@@ -57,7 +57,7 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch):
 
 
 def test_out_of_cuda_memory_halves_the_batch_then_moves_to_the_cpu(make_package, monkeypatch, caplog):
-    engine = Engine(make_package(), device="cpu")
+    engine = package_engine(make_package(), device="cpu")
     engine.device, engine.tiles_per_batch = torch.device("cuda"), 4
     run, seen = engine._run, []
 
@@ -78,7 +78,7 @@ def test_out_of_cuda_memory_halves_the_batch_then_moves_to_the_cpu(make_package,
 
 
 def test_out_of_memory_on_the_cpu_is_told(make_package, monkeypatch):
-    engine = Engine(make_package(), device="cpu")
+    engine = package_engine(make_package(), device="cpu")
 
     def fail(batch):
         raise torch.OutOfMemoryError
@@ -92,13 +92,13 @@ def test_logits_that_are_not_finite_are_refused(make_package):
     batch = tiles(1)
     batch[0, 0, 1, 2, 1] = np.inf
     with pytest.raises(IntensityError, match="NaN or infinite"):
-        Engine(make_package(), device="cpu")(batch)
+        package_engine(make_package(), device="cpu")(batch)
 
 
 def test_weights_of_another_architecture_are_refused(make_info):
     package = Package.pack(make_info(), weights={"scale": np.zeros(3, np.float32)}, card="", golden=None)
     with pytest.raises(PackageError, match="offset"):
-        Engine(package, device="cpu")
+        package_engine(package, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_weights_of_another_architecture_are_refused(make_info):
 def test_packages_whose_parts_do_not_fit_are_refused(make_package, architecture, tile_voxels, word):
     package = make_package(architecture=architecture, tile=TileInfo(tile_voxels=tile_voxels))
     with pytest.raises(PackageError, match=word):
-        Engine(package, device="cpu")
+        package_engine(package, device="cpu")
 
 
 def test_freed_memory_is_kept_where_the_c_library_allows_it(monkeypatch):
@@ -131,7 +131,7 @@ def test_a_pruned_unetpp_runs_as_its_own_module_does(make_info, dimensions, tile
     module = MODELS.build(architecture).build(1, 3, head=1)
     weights = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
     info = make_info(architecture=architecture, head=1, tile=TileInfo(tile_voxels=tile_voxels))
-    engine = Engine(Package.pack(info, weights=weights, card="", golden=None), device="cpu")
+    engine = package_engine(Package.pack(info, weights=weights, card="", golden=None), device="cpu")
     batch = tiles(2, tile_voxels)
     own = torch.from_numpy(batch if dimensions == 3 else batch[..., 0])
     with torch.inference_mode():

@@ -27,7 +27,9 @@ def some_voxels(seed: int = 0, shape: tuple[int, ...] = SHAPE, dtype: str = "i2"
     return values.astype(dtype)
 
 
-def save_nifti(path: Path, array: AnyArray | None = None, affine: FloatArray | None = None, **fields: object) -> Path:
+def save_nifti(
+    path: Path, array: AnyArray | None = None, affine: FloatArray | None = None, **fields: object
+) -> Path:
     """A NIfTI file written by nibabel, with header fields patched afterwards in the file's bytes."""
     array = some_voxels() if array is None else array
     kind = nib.Nifti1Pair if path.suffix == ".hdr" else nib.Nifti1Image

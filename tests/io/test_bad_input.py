@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -12,32 +13,37 @@ import numpy as np
 import pytest
 
 from tests.grids import SHAPE, affine_of
-from tests.io.images import ALL_SUFFIXES, ITK_SUFFIXES, patch_header, save_nifti, some_voxels
+from tests.io.images import ALL_SUFFIXES, ITK_SUFFIXES, save_nifti, some_voxels
 from volseg.errors import FileFormatError, GeometryError, InputError, IntensityError
-from volseg.io import is_image, read_label_map, read_volume, stem
+from volseg.geometry import Grid
+from volseg.io import read_label_map, read_volume, write_volume
+from volseg.volume import LabelMap, Volume
 
 READERS = pytest.mark.parametrize("read", [read_volume, read_label_map])
+Reader = Callable[[Path], Volume | LabelMap]
 
 
 @READERS
 @pytest.mark.parametrize("suffix", ALL_SUFFIXES)
-def test_a_missing_file(tmp_path: Path, suffix: str, read: object) -> None:
+def test_a_missing_file(tmp_path: Path, suffix: str, read: Reader) -> None:
     with pytest.raises(InputError, match=r"scan.*there is no such file"):
-        read_volume(tmp_path / f"scan{suffix}")
+        read(tmp_path / f"scan{suffix}")
 
 
 @READERS
-def test_a_folder(tmp_path: Path, read: object) -> None:
+def test_a_folder(tmp_path: Path, read: Reader) -> None:
     (tmp_path / "scan.nii.gz").mkdir()
     for folder in (tmp_path, tmp_path / "scan.nii.gz"):
         with pytest.raises(InputError, match=r"is a folder; expected an image file"):
-            read_volume(folder)
+            read(folder)
 
 
 @pytest.mark.parametrize("name", ["scan.jpg", "scan.nii.bz2", "scan", "scan.gz"])
 def test_an_unknown_suffix_names_the_known_ones(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"something")
-    with pytest.raises(FileFormatError, match=r"no image format volseg reads; known are \.nii, \.nii\.gz, .*\.mhd"):
+    with pytest.raises(
+        FileFormatError, match=r"no image format volseg reads; known are \.nii, \.nii\.gz, .*\.mhd"
+    ):
         read_volume(tmp_path / name)
 
 
@@ -85,7 +91,7 @@ def test_analyze_has_no_left_and_right(tmp_path: Path) -> None:
 def test_half_of_a_pair(tmp_path: Path, name: str) -> None:
     save_nifti(tmp_path / "scan.hdr")
     next(path for path in tmp_path.iterdir() if path.name != name).unlink()
-    with pytest.raises(FileFormatError, match="half of a pair; scan.* is missing"):
+    with pytest.raises(FileFormatError, match=r"half of a pair; scan.* is missing"):
         read_volume(tmp_path / name)
 
 
@@ -122,9 +128,13 @@ def test_zeros_after_gzip_are_only_padding(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".hdr"])
 @pytest.mark.parametrize("extents", [(5, 6, 8), (5, 6, 6), (7, 7, 7)])
-def test_header_and_file_of_different_size(tmp_path: Path, suffix: str, extents: tuple[int, int, int]) -> None:
+def test_header_and_file_of_different_size(
+    tmp_path: Path, suffix: str, extents: tuple[int, int, int]
+) -> None:
     path = save_nifti(tmp_path / f"scan{suffix}", dim=[3, *extents, 1, 1, 1, 1])
-    with pytest.raises(FileFormatError, match=r"its header announces \d+ bytes, but the file holds (more than )?\d+"):
+    with pytest.raises(
+        FileFormatError, match=r"its header announces [\d,]+ bytes, but the file holds (more than )?\d+"
+    ):
         read_volume(path)
 
 
@@ -159,7 +169,9 @@ def test_a_small_header_on_a_gzip_bomb_stops_early(tmp_path: Path) -> None:
         read_volume(path)
 
 
-@pytest.mark.parametrize("dim", [[0, 5, 6, 7, 1, 1, 1, 1], [9, 5, 6, 7, 1, 1, 1, 1], [3, -5, 6, 7, 1, 1, 1, 1]])
+@pytest.mark.parametrize(
+    "dim", [[0, 5, 6, 7, 1, 1, 1, 1], [9, 5, 6, 7, 1, 1, 1, 1], [3, -5, 6, 7, 1, 1, 1, 1]]
+)
 def test_impossible_dimensions(tmp_path: Path, dim: list[int]) -> None:
     with pytest.raises(FileFormatError, match="damaged: its header gives the dimensions"):
         read_volume(save_nifti(tmp_path / "scan.nii", dim=dim))
@@ -174,7 +186,7 @@ def test_no_voxels(tmp_path: Path, suffix: str, dim: list[int]) -> None:
 
 @pytest.mark.parametrize("offset", [-16.0, 100.0, 352.5, np.nan, np.inf, 1e12])
 def test_impossible_places_of_the_voxels(tmp_path: Path, offset: float) -> None:
-    with pytest.raises(FileFormatError, match="puts the voxels at byte|announces"):
+    with pytest.raises(FileFormatError, match=r"puts the voxels at byte|announces"):
         read_volume(save_nifti(tmp_path / "scan.nii", vox_offset=offset))
 
 
@@ -185,15 +197,15 @@ def test_an_offset_of_zero_means_right_after_the_header(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".mgz", ".nrrd", ".mha"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinite_voxels_are_counted_and_the_first_is_named(tmp_path: Path, suffix: str, value: float) -> None:
-    from volseg.geometry import Grid
-    from volseg.io import write_volume
-    from volseg.volume import Volume
-
+def test_nan_and_infinite_voxels_are_counted_and_the_first_is_named(
+    tmp_path: Path, suffix: str, value: float
+) -> None:
     array = some_voxels(shape=(2, *SHAPE), dtype="f4")
     array[1, 2, 3, 4] = array[1, 4, 0, 1] = value
     write_volume(Volume(array, Grid(SHAPE, affine_of())), tmp_path / f"scan{suffix}")
-    with pytest.raises(IntensityError, match=r"scan.*2 of 420 voxels .* first is voxel \(2, 3, 4\) of channel 1"):
+    with pytest.raises(
+        IntensityError, match=r"scan.*2 of 420 voxels .* first is voxel \(2, 3, 4\) of channel 1"
+    ):
         read_volume(tmp_path / f"scan{suffix}")
 
 
@@ -249,7 +261,9 @@ def test_no_permission_to_read(tmp_path: Path, suffix: str, monkeypatch: pytest.
         read_volume(path)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user"
+)
 def test_no_permission_to_read_as_another_user(tmp_path: Path) -> None:
     path = save_nifti(tmp_path / "scan.nii.gz")
     path.chmod(0o000)
@@ -259,66 +273,9 @@ def test_no_permission_to_read_as_another_user(tmp_path: Path) -> None:
         f"try: volseg.io.read_volume({str(path)!r})\n"
         "except volseg.errors.InputError as error: sys.exit(str(error))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=Path.cwd())
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=Path.cwd()
+    )
     assert done.returncode == 1
     assert "no permission to read it" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("value", [0.5, 1.001, 2.9])
-def test_fractions_are_no_labels(tmp_path: Path, value: float) -> None:
-    array = np.zeros(SHAPE, np.float32)
-    array[2, 3, 4] = value
-    with pytest.raises(IntensityError, match=rf"whole numbers, found {value:g} at voxel \(2, 3, 4\)"):
-        read_label_map(save_nifti(tmp_path / "seg.nii", array))
-
-
-@pytest.mark.parametrize("dtype", [np.int16, np.float32])
-def test_negative_values_are_no_labels(tmp_path: Path, dtype: type) -> None:
-    array = np.zeros(SHAPE, dtype)
-    array[2, 3, 4] = -1
-    with pytest.raises(IntensityError, match="no negative values, found -1"):
-        read_label_map(save_nifti(tmp_path / "seg.nii", array))
-
-
-def test_channels_are_no_labels(tmp_path: Path) -> None:
-    with pytest.raises(IntensityError, match="has 3 channels; a label map has one"):
-        read_label_map(save_nifti(tmp_path / "seg.nii", np.zeros((*SHAPE, 3), np.uint8)))
-
-
-def test_numbers_beyond_32_bits_are_no_labels(tmp_path: Path) -> None:
-    with pytest.raises(IntensityError, match="is no label"):
-        read_label_map(save_nifti(tmp_path / "seg.nii", np.full(SHAPE, 1e12)))
-
-
-@pytest.mark.parametrize(("highest", "dtype"), [(2, np.uint8), (300, np.uint16), (70000, np.uint32)])
-def test_whole_floats_become_labels(tmp_path: Path, highest: int, dtype: type) -> None:
-    array = np.zeros(SHAPE, np.float32)
-    array[2, 3, 4] = highest
-    label_map = read_label_map(save_nifti(tmp_path / "seg.nii.gz", array))
-    assert label_map.array.dtype == dtype
-    np.testing.assert_array_equal(label_map.array, array)
-
-
-def test_scaled_integers_become_labels_although_the_scale_is_rounded(tmp_path: Path) -> None:
-    array = np.zeros(SHAPE, np.uint8)
-    array[2, 3, 4] = 255
-    path = patch_header(save_nifti(tmp_path / "seg.nii", array), scl_slope=np.float32(2 / 255), scl_inter=0.0)
-    assert read_label_map(path).array[2, 3, 4] == 2
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("a/scan.nii.gz", "scan"),
-        ("scan.v2.nii", "scan.v2"),
-        ("SCAN.NII.GZ", "SCAN"),
-        ("scan.mhd", "scan"),
-        ("scan.gz", None),
-        ("scan.txt", None),
-        ("scan", None),
-    ],
-)
-def test_names(name: str, expected: str | None) -> None:
-    assert is_image(name) == is_image(Path(name)) == (expected is not None)
-    assert stem(name) == stem(Path(name)) == (expected or "scan")

@@ -46,7 +46,9 @@ def voxel_bytes(order: str = "<") -> bytes:
     return some_voxels().astype(f"{order}i2").tobytes(order="F")
 
 
-def save_nrrd(path: Path, *, space: str = "left-posterior-superior", encoding: str = "raw", data: bytes = b"") -> Path:
+def save_nrrd(
+    path: Path, *, space: str = "left-posterior-superior", encoding: str = "raw", data: bytes = b""
+) -> Path:
     text = NRRD.format(space=space, endian="little", encoding=encoding)
     path.write_bytes(text.encode() + (data or voxel_bytes()))
     return path
@@ -125,7 +127,9 @@ def test_meta_image_shorter_or_longer_than_its_header(tmp_path: Path, suffix: st
 def test_a_compressed_meta_image_with_one_bad_byte_is_refused(tmp_path: Path) -> None:
     """ITK alone would return wrong voxels here."""
     packed = bytearray(zlib.compress(voxel_bytes()))
-    header = META.replace("CompressedData = False", f"CompressedData = True\nCompressedDataSize = {len(packed)}")
+    header = META.replace(
+        "CompressedData = False", f"CompressedData = True\nCompressedDataSize = {len(packed)}"
+    )
     path = tmp_path / "scan.mha"
     path.write_bytes(header.encode() + packed)
     np.testing.assert_array_equal(read_volume(path).array[0], some_voxels())
@@ -139,7 +143,9 @@ def test_a_compressed_meta_image_with_one_bad_byte_is_refused(tmp_path: Path) ->
 @pytest.mark.parametrize("change", ["short", "long"])
 def test_nrrd_shorter_or_longer_than_its_header(tmp_path: Path, encoding: str, change: str) -> None:
     data = voxel_bytes()[:-2] if change == "short" else voxel_bytes() + b"xx"
-    path = save_nrrd(tmp_path / "scan.nrrd", encoding=encoding, data=gzip.compress(data) if encoding == "gzip" else data)
+    path = save_nrrd(
+        tmp_path / "scan.nrrd", encoding=encoding, data=gzip.compress(data) if encoding == "gzip" else data
+    )
     with pytest.raises(FileFormatError, match="announces 420 bytes of voxels"):
         read_volume(path)
 
@@ -182,7 +188,9 @@ def test_zero_extents_are_refused(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_singular_direction_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "scan.mha").write_bytes(META.replace("1 0 0 0 1 0 0 0 1", "0 0 0 0 0 0 0 0 0").encode() + voxel_bytes())
+    (tmp_path / "scan.mha").write_bytes(
+        META.replace("1 0 0 0 1 0 0 0 1", "0 0 0 0 0 0 0 0 0").encode() + voxel_bytes()
+    )
     with pytest.raises((GeometryError, FileFormatError), match=r"scan\.mha"):
         read_volume(tmp_path / "scan.mha")
 
@@ -205,7 +213,9 @@ def test_a_plane_is_no_volume(tmp_path: Path) -> None:
         read_volume(tmp_path / "plane.nrrd")
 
 
-@pytest.mark.parametrize("header", [META.replace("LOCAL", "LIST"), META.replace("LOCAL", "slice%03d.raw 1 7 1")])
+@pytest.mark.parametrize(
+    "header", [META.replace("LOCAL", "LIST"), META.replace("LOCAL", "slice%03d.raw 1 7 1")]
+)
 def test_voxels_in_many_files_are_refused(tmp_path: Path, header: str) -> None:
     (tmp_path / "scan.mhd").write_text(header)
     with pytest.raises(FileFormatError, match="over several files"):
@@ -245,16 +255,15 @@ def test_mgh_refuses_what_it_cannot_trust(tmp_path: Path, suffix: str) -> None:
             read_volume(path)
 
 
-def test_mgh_without_position_warns_and_is_freesurfers_default(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_mgh_without_position_is_refused(tmp_path: Path) -> None:
+    """FreeSurfer assumes LIA then, nibabel LSP."""
     path = tmp_path / "scan.mgz"
     nib.save(nib.MGHImage(some_voxels(), affine_of()), path)
     raw = bytearray(gzip.decompress(path.read_bytes()))
     raw[28:30] = b"\0\0"
     path.write_bytes(gzip.compress(raw))
-    assert read_volume(path).grid.axis_codes == "LIA"
-    assert "does not say where the patient is" in caplog.text
+    with pytest.raises(GeometryError, match="goodRASFlag"):
+        read_volume(path)
 
 
 def test_mgh_refuses_types_it_would_have_to_round(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_written_nifti_is_found_by_nibabel_and_by_us_sheared_or_not(suffix: str,
         assert read_volume(path).grid.is_same(grid)
 
 
-@pytest.mark.parametrize("suffix", (".nii.gz", *MGH_SUFFIXES, *ITK_SUFFIXES))
+@pytest.mark.parametrize("suffix", [".nii.gz", *MGH_SUFFIXES, *ITK_SUFFIXES])
 @some
 @given(case=grids_with_voxel(is_sheared=False))
 def test_written_orthogonal_grids_are_found_by_others_and_by_us(suffix: str, case: Case) -> None:

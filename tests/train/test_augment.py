@@ -23,10 +23,12 @@ def region(seed=0):
 
 def test_identity_reads_the_very_patch():
     image, labels = region()
-    patch, classes = resample_patch(image, labels, 2, np.array([5.0, 7.0, 4.0]), PatchMap((5, 6, 7), np.eye(3)))
+    patch, _ = resample_patch(image, labels, 2, np.array([5.0, 7.0, 4.0]), PatchMap((5, 6, 7), np.eye(3)))
     # a patch of even extent has its centre between two voxels: along j it starts at 7 - 2.5, between voxels
     assert torch.allclose(patch[0], (image[0, 3:8, 4:10, 1:8] + image[0, 3:8, 5:11, 1:8]) / 2, atol=1e-6)
-    odd, odd_classes = resample_patch(image, labels, 2, np.array([5.0, 7.0, 4.0]), PatchMap((5, 7, 7), np.eye(3)))
+    odd, odd_classes = resample_patch(
+        image, labels, 2, np.array([5.0, 7.0, 4.0]), PatchMap((5, 7, 7), np.eye(3))
+    )
     assert torch.allclose(odd[0], image[0, 3:8, 4:11, 1:8], atol=1e-6)
     assert torch.equal(odd_classes, labels[3:8, 4:11, 1:8].long())
 
@@ -63,14 +65,18 @@ def test_mirror_swaps_the_named_axis_only():
 
 
 def test_scale_makes_the_anatomy_larger():
-    augment = AugmentConfig(spatial_probability=1, rotation_degrees=0, elastic_mm=0, scale=(2, 2), axis_scale=0)
+    augment = AugmentConfig(
+        spatial_probability=1, rotation_degrees=0, elastic_mm=0, scale=(2, 2), axis_scale=0
+    )
     patch_map = draw_patch_map((9, 9, 9), SPACING, augment, np.random.default_rng(0))
     assert np.allclose(patch_map.matrix, np.eye(3) / 2)
 
 
 def test_outside_the_region_is_its_mirror_image():
     ramp = torch.arange(6.0).view(1, 6, 1, 1).expand(1, 6, 3, 3)
-    patch, _ = resample_patch(ramp, torch.zeros(6, 3, 3), 2, np.array([0.0, 1, 1]), PatchMap((5, 1, 1), np.eye(3)))
+    patch, _ = resample_patch(
+        ramp, torch.zeros(6, 3, 3), 2, np.array([0.0, 1, 1]), PatchMap((5, 1, 1), np.eye(3))
+    )
     assert torch.allclose(patch.flatten(), torch.tensor([2.0, 1, 0, 1, 2]), atol=1e-5)
 
 
@@ -94,7 +100,9 @@ def test_intensity_changes_are_drawn_again_exactly_and_stay_finite(seed):
 
 
 def test_gamma_keeps_mean_and_deviation_of_each_channel():
-    patch = torch.randn(2, 8, 9, 7, generator=torch.Generator().manual_seed(3)) * torch.tensor([1.0, 4]).view(2, 1, 1, 1)
+    patch = torch.randn(2, 8, 9, 7, generator=torch.Generator().manual_seed(3)) * torch.tensor([1.0, 4]).view(
+        2, 1, 1, 1
+    )
     augment = AugmentConfig(intensity_probability=1, noise_std=0, blur_sigma_voxels=(0.01, 0.01), contrast=(1, 1),
                             brightness=0, gamma=(2, 2))  # fmt: skip
     changed = change_intensity(patch, augment, np.random.default_rng(0))

@@ -8,13 +8,20 @@ from volseg.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
 def checkpoint(step=3):
-    return Checkpoint(step, {"w": torch.arange(3.0)}, {"w": torch.ones(3)}, {"state": {}}, 0.5, [1.0, 0.9], "kind: train")
+    return Checkpoint(
+        step, {"w": torch.arange(3.0)}, {"w": torch.ones(3)}, {"state": {}}, 0.5, [1.0, 0.9], "kind: train"
+    )
 
 
 def test_round_trip(tmp_path):
     save_checkpoint(checkpoint(), tmp_path / "last.pt")
     loaded = load_checkpoint(tmp_path / "last.pt")
-    assert (loaded.step, loaded.best_dice, loaded.losses, loaded.config) == (3, 0.5, [1.0, 0.9], "kind: train")
+    assert (loaded.step, loaded.best_dice, loaded.losses, loaded.config) == (
+        3,
+        0.5,
+        [1.0, 0.9],
+        "kind: train",
+    )
     assert torch.equal(loaded.module["w"], torch.arange(3.0))
 
 

@@ -16,7 +16,9 @@ def test_soft_dice_of_hard_labels_is_dice():
     truth = torch.tensor([1, 1, 1, 0, 2, 0]).view(1, 1, 2, 3)
     found = torch.tensor([1, 1, 0, 1, 0, 0]).view(1, 1, 2, 3)
     dice = soft_dice(certain(found, 4), truth)
-    assert dice.tolist() == pytest.approx([2 * 1 / 5, 2 * 2 / 6, 0, 1], abs=1e-4)  # label 3 is absent from both
+    assert dice.tolist() == pytest.approx(
+        [2 * 1 / 5, 2 * 2 / 6, 0, 1], abs=1e-4
+    )  # label 3 is absent from both
 
 
 def test_soft_dice_of_probabilities_by_hand():

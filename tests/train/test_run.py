@@ -23,7 +23,7 @@ def test_training_learns_the_phantom_and_the_package_finds_it(phantom_config, tm
     seen = []
     config = phantom_config(f"golden={phantom_config().dataset.root / 'imagesTr'}/phantom_001.nii.gz")
     path = run_training(config, tmp_path / "run", device="cpu", report=seen.append)
-    assert [progress.step for progress in seen] == list(range(1, 61))
+    assert [progress.step for progress in seen] == list(range(1, 161))
     assert seen[-1].loss < seen[0].loss / 2
     package = load_package(path)
     assert {score.label: score.case_count for score in package.info.scores} == {"front": 1, "back": 1}
@@ -31,9 +31,17 @@ def test_training_learns_the_phantom_and_the_package_finds_it(phantom_config, tm
     assert check_golden(package) > 0.99
     assert "not a medical device" in package.card
     names = {entry.name for entry in (tmp_path / "run").iterdir()}
-    assert names >= {"config.yaml", "log.csv", "curves.png", "last.pt", "best.pt", "scores.csv", "phantom.volseg"}
+    assert names >= {
+        "config.yaml",
+        "log.csv",
+        "curves.png",
+        "last.pt",
+        "best.pt",
+        "scores.csv",
+        "phantom.volseg",
+    }
     log = read_log(tmp_path / "run" / "log.csv")
-    assert [row["step"] for row in log if "dice_front" in row] == [20, 40, 60]
+    assert [row["step"] for row in log if "dice_front" in row] == [40, 80, 120, 160]
 
 
 def test_a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does(phantom_config, tmp_path):
@@ -73,8 +81,8 @@ def test_a_run_folder_is_not_overwritten_and_a_resume_needs_the_same_settings(ph
     run_training(config, tmp_path, device="cpu", report=quiet)
     with pytest.raises(OutputError, match="is not empty"):
         run_training(config, tmp_path, device="cpu", report=quiet)
-    with pytest.raises(InputError, match="written with another seed and optimizer"):
-        other = phantom_config(*FAST, "steps=2", "seed=1", "optimizer.learning_rate=1")
+    other = phantom_config(*FAST, "steps=2", "seed=1", "optimizer.learning_rate=1")
+    with pytest.raises(InputError, match="written with another optimizer and seed"):
         run_training(other, tmp_path, device="cpu", resume=True, report=quiet)
     renamed = phantom_config(*FAST, "steps=2", "card.name=renamed")
     assert run_training(renamed, tmp_path, device="cpu", resume=True, report=quiet).name == "renamed.volseg"

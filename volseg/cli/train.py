@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 def train(
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME=VALUE]...", help="Settings to change, such as steps=500 dataset.root=DIR."),
+        typer.Argument(
+            metavar="[NAME=VALUE]...", help="Settings to change, such as steps=500 dataset.root=DIR."
+        ),
     ] = None,
     *,
-    config: Annotated[Path, typer.Option("--config", "-c", help="The training's YAML file (see configs/train).")],
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="The training's YAML file (see configs/train).")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The run folder; new or empty.")],
     device: Annotated[Device, typer.Option("--device", help="Where to compute.")] = Device.auto,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
@@ -33,7 +37,9 @@ def train(
     from volseg.train.settings import TrainConfig
 
     settings = load_config(config, TrainConfig, overrides or ())
-    print(f"training {settings.card.name}: {settings.steps} steps of {settings.batch_size} patches, into {output}")
+    print(
+        f"training {settings.card.name}: {settings.steps} steps of {settings.batch_size} patches, into {output}"
+    )
     with _progress_bar(settings.steps) as report:
         package = run_training(settings, output, device=device.value, resume=resume, report=report)
     print(f"wrote   {package}\nscores  `volseg info {package}`, every case in {output / 'scores.csv'}")

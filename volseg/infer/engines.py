@@ -1,10 +1,11 @@
-"""Run a package's network on batches of tiles: device, weights, 2D, mirroring, and memory that runs out."""
+"""Run a network on batches of tiles: device, weights, 2D, mirroring, and memory that runs out."""
 
 import ctypes
 import logging
 import sys
 from collections.abc import Sequence
 from itertools import chain, combinations
+from math import prod
 from typing import Any, cast
 
 import numpy as np
@@ -25,27 +26,30 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h
 
 
 class Engine:
-    """A network with its weights on a device, ready for tiles.
+    """A network on a device, ready for tiles.
 
     Args:
-        package: the model.
-        device: "auto" (CUDA where there is one), "cpu" or "cuda".
-
-    Raises:
-        DeviceError: CUDA was asked for and is not there.
-        PackageError: architecture, weights and tile do not fit together.
+        module: the network in evaluation mode.
+        dimensions: 2 (tiles one voxel thick along K) or 3.
+        tile_voxels: extents of a tile; decides how many go into one batch.
+        mirror_axes: average the logits over the flips of these array axes.
+        device: where to compute, from choose_device.
     """
 
-    def __init__(self, package: Package, *, device: str = "auto") -> None:
-        info = package.info
-        self.device = choose_device(device)
-        self.label_count = len(info.labels) + 1
-        self._flips = _flips(info.mirror_axes)
-        self._module, self._dimensions = _build(package)
-        _check_tile(package, self._module, self._dimensions)
-        self._module.to(self.device)
-        self.tiles_per_batch = max(1, _BATCH_VOXELS[self.device.type] // int(np.prod(info.tile.tile_voxels)))
-        if self.device.type == "cpu":
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        dimensions: int,
+        tile_voxels: Sequence[int],
+        mirror_axes: Sequence[int] = (),
+        device: torch.device,
+    ) -> None:
+        self.device = device
+        self._module, self._dimensions = module.to(device), dimensions
+        self._flips = _flips(mirror_axes)
+        self.tiles_per_batch = max(1, _BATCH_VOXELS[device.type] // prod(tile_voxels))
+        if device.type == "cpu":
             keep_memory_mapped()
 
     def __call__(self, tiles: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -108,6 +112,22 @@ class Engine:
         keep_memory_mapped()
 
 
+def package_engine(package: Package, *, device: str = "auto") -> Engine:
+    """The engine of a package's network.
+
+    Raises:
+        DeviceError: CUDA was asked for and is not there.
+        PackageError: architecture, weights and tile do not fit together.
+    """
+    info = package.info
+    module, dimensions = _build(package)
+    _check_tile(package, module, dimensions)
+    tile_voxels, target = info.tile.tile_voxels, choose_device(device)
+    return Engine(
+        module, dimensions=dimensions, tile_voxels=tile_voxels, mirror_axes=info.mirror_axes, device=target
+    )
+
+
 def choose_device(device: str) -> torch.device:
     """The torch device for "auto", "cpu" or "cuda".
 
@@ -146,10 +166,9 @@ def _build(package: Package) -> tuple[nn.Module, int]:
     info = package.info
     try:
         architecture = MODELS.build(info.architecture)
-        network = architecture.build(len(info.channels), len(info.labels) + 1, head=info.head)
+        module = architecture.build(len(info.channels), len(info.labels) + 1, head=info.head)
     except ConfigError as error:
         raise PackageError(f"{package.source}: the architecture cannot be built: {error}") from None
-    module = cast(nn.Module, network)
     state = {name: torch.from_numpy(array) for name, array in package.weights().items()}
     try:
         module.load_state_dict(state)

@@ -1,6 +1,5 @@
 """From a volume to a label map on the same grid: preprocess, tiles, network, stitch, back to the grid, postprocess."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +7,8 @@ import numpy.typing as npt
 
 from volseg.errors import ConfigError, InputError, PackageError
 from volseg.geometry import Grid
-from volseg.infer.engines import Engine
-from volseg.infer.stitch import Slab, Stitcher
-from volseg.infer.tiles import Tile, plan_tiles, read_tile, tile_weights
+from volseg.infer.engines import package_engine
+from volseg.infer.sliding import sliding_window
 from volseg.package import GoldenCase, Package
 from volseg.postprocess import POSTPROCESS
 from volseg.preprocess import PREPROCESS
@@ -55,8 +53,7 @@ class Predictor:
             self._postprocess = [POSTPROCESS.build(step) for step in info.postprocess]
         except ConfigError as error:
             raise PackageError(f"{package.source}: {error}") from None
-        self._engine = Engine(package, device=device)
-        self._weights = tile_weights(info.tile.tile_voxels, info.tile.weights)
+        self._engine = package_engine(package, device=device)
 
     @property
     def device(self) -> str:
@@ -76,7 +73,10 @@ class Predictor:
         model_input = volume
         for step in self._preprocess:
             model_input = step(model_input)
-        logits = self._logits(model_input)
+        array = model_input.array.astype(np.float32, copy=False)
+        logits = sliding_window(
+            array, self._engine, self.package.info.tile, len(self.package.info.labels) + 1
+        )
         table = self.package.info.label_table
         labels = logits_to_labels(logits, model_input.grid, volume.grid, (0, *table.values))
         label_map = LabelMap(labels, volume.grid, table, volume.origin)
@@ -94,27 +94,6 @@ class Predictor:
                 f"{volume.origin}: found {volume.channels} channel(s); the model '{self.package.info.name}' expects "
                 f"{len(names)}, in this order: {', '.join(names)}."
             )
-
-    def _logits(self, model_input: Volume) -> npt.NDArray[np.float32]:
-        """Logits [L, I, J, K] on the grid of the model's input [C, I, J, K]."""
-        array = model_input.array.astype(np.float32, copy=False)
-        tile = self.package.info.tile
-        tiles = plan_tiles(
-            model_input.grid.shape, tile.tile_voxels, overlap=tile.overlap, halo_voxels=tile.halo_voxels
-        )
-        logits = np.empty((self._engine.label_count, *model_input.grid.shape), dtype=np.float32)
-        for slab in self._slabs(array, tiles):
-            logits[:, slab.start : slab.stop] = slab.logits
-        return logits
-
-    def _slabs(self, array: npt.NDArray[np.float32], tiles: list[Tile]) -> Iterator[Slab]:
-        stitcher = Stitcher(tiles, self._weights, self._engine.label_count)
-        count = self._engine.tiles_per_batch
-        for start in range(0, len(tiles), count):
-            batch = tiles[start : start + count]
-            logits = self._engine(np.stack([read_tile(array, tile) for tile in batch]))
-            for tile, tile_logits in zip(batch, logits, strict=True):
-                yield from stitcher.add(tile, tile_logits)
 
 
 def golden_case(package: Package, volume: Volume) -> GoldenCase:

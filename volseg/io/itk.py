@@ -92,7 +92,8 @@ def write(volume: Volume, path: Path, dtype: np.dtype[Any]) -> None:
                 f"{path} cannot be written, probably for lack of space in {path.parent}: {_last_line(error)}"
             ) from error
         is_same = written.grid.is_same(volume.grid, STORED_GRID_TOLERANCE_MM)
-        if not is_same or not np.array_equal(written.array, volume.array.astype(dtype, copy=False)):
+        wanted = volume.array.astype(dtype, copy=False)
+        if not is_same or not np.array_equal(written.array, wanted, equal_nan=dtype.kind == "f"):
             raise OutputError(
                 f"{path}: this format does not keep the volume as it is; write .nii.gz instead."
             )

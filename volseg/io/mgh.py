@@ -3,7 +3,6 @@
 Reference: https://surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/MghFormat.
 """
 
-import logging
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,8 +24,6 @@ _DATA_OFFSET = 284
 _HEADER_BYTES = 90
 _GZIP_LEVEL = 1
 
-logger = logging.getLogger(__name__)
-
 
 def read(path: Path) -> Volume:
     """The volume [C, I, J, K] of a file; frames become channels.
@@ -47,8 +44,9 @@ def read(path: Path) -> Volume:
         raise FileFormatError(f"{path} is empty: its header gives the extents {shape}, with no voxel.")
     dtype = _voxel_dtype(path, header)
     if int.from_bytes(block[28:30], "big") != 1:
-        logger.warning(
-            "%s: its header does not say where the patient is; FreeSurfer's default is used.", path
+        raise GeometryError(
+            f"{path}: its header does not say where the patient is (goodRASFlag is not 1), and programs differ in what "
+            "they assume then. Set its position, for example with mri_convert, first."
         )
     try:
         grid = Grid(shape[:3], header.get_affine())

@@ -1,8 +1,12 @@
 """Network architectures: parameters in, torch module out; found by name."""
 
-from typing import Literal, Protocol
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Literal
 
 from volseg.registry import Registry, Step
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 
 class Architecture(Step):
@@ -10,16 +14,19 @@ class Architecture(Step):
 
     dimensions: Literal[2, 3] = 3
 
-    def build(self, in_channels: int, label_count: int, *, head: int | None = None) -> "Network":
-        """The untrained module for C input channels and L labels (background counted)."""
-        raise NotImplementedError
+    @abstractmethod
+    def build(self, in_channels: int, label_count: int, *, head: int | None = None) -> "Module":
+        """The untrained module.
 
+        It takes [B, C, I, J, K] (2D: [B, C, I, J]) and gives logits [B, L, ...] of the same extents, in training mode
+        possibly a list of them, the last being the one that counts. Its attribute `divisors` has an integer per axis,
+        of which the input's extents must be multiples.
 
-class Network(Protocol):
-    """What training and inference need of a module, beyond torch.nn.Module."""
-
-    divisors: tuple[int, ...]
-    """Each spatial extent of the input must be a multiple of the entry of its axis."""
+        Args:
+            in_channels: C.
+            label_count: L, background counted.
+            head: prune the network to this head, where it has several; None is the last.
+        """
 
 
 MODELS: Registry[Architecture] = Registry("architecture", "volseg.models")

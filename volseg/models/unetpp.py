@@ -37,7 +37,7 @@ class UNetPlusPlus(Architecture):
 
     name: Literal["unetpp"] = "unetpp"
     dimensions: Literal[2, 3] = 3
-    widths: tuple[int, ...] = Field((32, 64, 128, 256, 512), min_length=2)
+    widths: tuple[int, ...] = Field(default=(32, 64, 128, 256, 512), min_length=2)
     """Feature maps at each level; their number minus one is the depth."""
     kernel_sizes: tuple[tuple[int, ...], ...] | None = None
     """Odd convolution kernel per level and axis; 3 everywhere if left out. Use 1 along a thick-slice axis."""
@@ -46,7 +46,7 @@ class UNetPlusPlus(Architecture):
     norm: NormName = "instance"
     block: Literal["plain", "residual"] = "plain"
     """`residual` adds the (1x1-projected) input of a node to its second convolution (He et al. 2016)."""
-    negative_slope: float = Field(0.01, ge=0, lt=1)
+    negative_slope: float = Field(default=0.01, ge=0, lt=1)
     """Slope of the leaky ReLU for negative input; 0 is the paper's ReLU."""
     deep_supervision: bool = True
     """Heads on every X[0,j], j >= 1; otherwise only on the last."""
@@ -133,16 +133,22 @@ class UNetPlusPlusNet(nn.Module):
     def _check_size(self, batch: Tensor) -> None:
         extents = tuple(batch.shape[2:])
         if len(extents) != len(self.divisors):
-            raise InputError(f"this network is {len(self.divisors)}D; found a batch of shape {tuple(batch.shape)}.")
+            raise InputError(
+                f"this network is {len(self.divisors)}D; found a batch of shape {tuple(batch.shape)}."
+            )
         if any(extent % divisor for extent, divisor in zip(extents, self.divisors, strict=True)):
             fitting = tuple(-(-e // d) * d for e, d in zip(extents, self.divisors, strict=True))
-            raise InputError(f"extents {extents} are no multiples of {self.divisors}; pad the input to {fitting}.")
+            raise InputError(
+                f"extents {extents} are no multiples of {self.divisors}; pad the input to {fitting}."
+            )
 
 
 class Node(nn.Module):
     """H of the paper: twice convolution, normalisation, leaky ReLU; optionally with a residual connection."""
 
-    def __init__(self, parameters: UNetPlusPlus, in_channels: int, width: int, kernel: tuple[int, ...]) -> None:
+    def __init__(
+        self, parameters: UNetPlusPlus, in_channels: int, width: int, kernel: tuple[int, ...]
+    ) -> None:
         super().__init__()
         dims, padding = parameters.dimensions, tuple(size // 2 for size in kernel)
         self.conv1 = _CONV[dims](in_channels, width, kernel, padding=padding)

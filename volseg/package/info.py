@@ -46,7 +46,7 @@ class TileInfo(_Closed):
     """How the volume is cut for the network."""
 
     tile_voxels: tuple[int, int, int]
-    overlap: float = Field(0.5, ge=0, lt=1)
+    overlap: float = Field(default=0.5, ge=0, lt=1)
     """Fraction of a tile shared with its neighbour along each axis."""
     weights: Literal["gaussian", "constant"] = "gaussian"
     halo_voxels: tuple[int, int, int] = (0, 0, 0)
@@ -98,7 +98,7 @@ class ModelInfo(_Closed):
     description: str
     architecture: dict[str, Any]
     """Name and parameters of a registered architecture."""
-    head: int | None = Field(None, ge=1)
+    head: int | None = Field(default=None, ge=1)
     """The head the network is pruned to, where it has several; the weights are those of the pruned network."""
     channels: list[ChannelInfo] = Field(min_length=1)
     preprocess: Steps

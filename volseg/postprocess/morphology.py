@@ -1,8 +1,9 @@
 """Opening and closing of each label with a ball, its radius in mm.
 
 The ball is made of the voxels whose centres lie within the radius, measured in the world, so it is an ellipsoid in
-voxels on anisotropic or sheared grids. A radius below every spacing changes nothing. What lies beyond the border of
-the map is unknown and takes no part (the ball is cut there): an organ cut by the border is not worn away at it.
+voxels on anisotropic or sheared grids. A radius below every spacing changes nothing. Neither step wears a label away
+or adds to it merely because the map ends there: opening cuts the ball at the border, for closing all beyond it is
+background.
 Definitions: Serra, "Image Analysis and Mathematical Morphology" (1982).
 """
 
@@ -53,8 +54,10 @@ class Closing(PostprocessStep):
         """[I, J, K], each label a superset of what it was."""
         offsets, reach = _ball(label_map.grid, self.radius_mm)
         result = label_map.array.copy()
-        for value, box in label_boxes(label_map.array, reach).items():
-            closed = _eroded(_dilated(label_map.array[box] == value, offsets), offsets)
+        inner = tuple(slice(extent, -extent or None) for extent in reach)
+        for value, box in label_boxes(label_map.array).items():
+            mask = np.pad(label_map.array[box] == value, [(extent, extent) for extent in reach])
+            closed = _eroded(_dilated(mask, offsets), offsets)[inner]
             result[box][closed & (result[box] == 0)] = value
         return label_map.with_array(result)
 
@@ -64,7 +67,7 @@ def _ball(grid: Grid, radius_mm: float) -> tuple[list[Offset], Offset]:
     linear = grid.affine[:3, :3]
     # The ellipsoid |linear @ offset| <= radius reaches radius * |row n of the inverse| along axis n.
     extents = radius_mm * np.linalg.norm(np.linalg.inv(linear), axis=1) + 1e-6
-    first, second, third = np.minimum(extents.astype(int), np.array(grid.shape) - 1).tolist()
+    first, second, third = extents.astype(int).tolist()
     axes = [range(-extent, extent + 1) for extent in (first, second, third)]
     offsets = list(product(axes[0], axes[1], axes[2]))
     lengths = np.linalg.norm(np.array(offsets) @ linear.T, axis=1)

@@ -73,6 +73,16 @@ class _Scene:
         slices = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
         return replace(self, scan=self.scan[slices], labels=self.labels[slices])
 
+    def best_plane(self) -> Plane:
+        """The plane across the longest direction, unless its pages are strips (a thin stack of slices)."""
+        size_mm = np.array(self.labels.shape) * self.spacing_mm
+
+        def rank(plane: Plane) -> tuple[bool, float]:
+            sides_mm = size_mm[[plane.across, plane.up]]
+            return bool(sides_mm.min() > sides_mm.max() / 3), float(size_mm[plane.normal])
+
+        return max(PLANES, key=rank)
+
 
 def check_preview_name(path: Path) -> None:
     """Refuse a preview that is no PNG.
@@ -101,7 +111,8 @@ def draw_preview(volume: Volume, label_map: LabelMap, path: Path | str) -> None:
             f"{volume.origin}: scan {volume.grid.shape} and label map {label_map.grid.shape} are not on the same grid "
             f"(corners differ by {volume.grid.distance_mm(label_map.grid):.3g} mm); resample one onto the other first."
         )
-    figure = _draw(_scene(volume, label_map), _legend(label_map), str(volume.origin))
+    title = str(volume.origin) if volume.origin.path is None else volume.origin.path.name
+    figure = _draw(_scene(volume, label_map), _legend(label_map), title)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", facecolor="black")
 
@@ -154,7 +165,7 @@ def _draw(scene: _Scene, legend: list[Patch], title: str) -> Figure:
         _draw_slice(axes, scene, plane, index)
         axes.set_title(plane.name, color="white", fontsize=10)
     zoomed = scene.zoomed()
-    plane = PLANES[2 - int(np.argmax((last - first + 1) * np.array(scene.spacing_mm)))]
+    plane = zoomed.best_plane()
     indices = _spread(zoomed.labels, plane.normal)
     for axes, index in zip(np.atleast_1d(below.subplots(1, len(indices))), indices, strict=True):
         _draw_slice(axes, zoomed, plane, index)

@@ -100,7 +100,9 @@ def resample_patch(
     normalised = points * (2 / (extents - 1).clamp(min=1)) - 1
     one_hot = functional.one_hot(labels.long(), label_count).movedim(-1, 0)
     both = torch.cat([image, one_hot.to(image.dtype)])[None]
-    read = functional.grid_sample(both, normalised.flip(-1)[None], "bilinear", "reflection", align_corners=True)[0]
+    read = functional.grid_sample(
+        both, normalised.flip(-1)[None], "bilinear", "reflection", align_corners=True
+    )[0]
     return read[: len(image)], read[len(image) :].argmax(dim=0)
 
 

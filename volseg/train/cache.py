@@ -6,18 +6,20 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import blosc2
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
 
 from volseg.datasets import Case
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import Grid, Shape
 from volseg.io import read_label_map, read_volume
-from volseg.registry import Step
+from volseg.preprocess import PreprocessStep
 from volseg.resample import resample_label_map
-from volseg.volume import LabelMap, Volume
+from volseg.volume import AnyArray, LabelMap, Volume
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ class CachedCase:
         return self.grid.shape
 
 
-def preprocess_volume(volume: Volume, steps: Sequence[Step]) -> Volume:
+def preprocess_volume(volume: Volume, steps: Sequence[PreprocessStep]) -> Volume:
     """The volume after all steps, as float32."""
     for step in steps:
         volume = step(volume)
@@ -50,7 +52,7 @@ def preprocess_volume(volume: Volume, steps: Sequence[Step]) -> Volume:
 
 
 def build_cache(
-    cases: Sequence[Case], steps: Sequence[Step], label_values: Sequence[int], folder: Path
+    cases: Sequence[Case], steps: Sequence[PreprocessStep], label_values: Sequence[int], folder: Path
 ) -> list[CachedCase]:
     """Preprocess the cases into a folder; what is already there from the same files and steps is reused.
 
@@ -68,33 +70,38 @@ def build_cache(
     return [_cached_case(case, steps, label_values, folder) for case in cases]
 
 
-def _cached_case(case: Case, steps: Sequence[Step], label_values: Sequence[int], folder: Path) -> CachedCase:
+def _cached_case(
+    case: Case, steps: Sequence[PreprocessStep], label_values: Sequence[int], folder: Path
+) -> CachedCase:
     base = folder / f"{case.id}.{_key(case, steps, label_values)}"
     index = base.with_name(base.name + ".json")
     if not index.exists():
         _write_case(case, steps, label_values, base)
     record = json.loads(index.read_text())
-    with np.load(base.with_name(base.name + ".npz"), allow_pickle=False) as stored:
-        centres = {int(name): stored[name] for name in stored.files}
+    stored = load_file(base.with_name(base.name + ".centres.safetensors"))
+    centres = {int(name): voxels for name, voxels in stored.items()}
     image = blosc2.open(str(base.with_name(base.name + ".image.b2nd")), mode="r")
     labels = blosc2.open(str(base.with_name(base.name + ".labels.b2nd")), mode="r")
-    return CachedCase(case.id, Grid(tuple(record["shape"]), np.array(record["affine"])), image, labels, centres)
+    return CachedCase(
+        case.id, Grid(tuple(record["shape"]), np.array(record["affine"])), image, labels, centres
+    )
 
 
-def _key(case: Case, steps: Sequence[Step], label_values: Sequence[int]) -> str:
+def _key(case: Case, steps: Sequence[PreprocessStep], label_values: Sequence[int]) -> str:
     files = [(str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size) for path in case.files]
     text = json.dumps([files, [step.model_dump(mode="json") for step in steps], list(label_values)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _write_case(case: Case, steps: Sequence[Step], label_values: Sequence[int], base: Path) -> None:
+def _write_case(case: Case, steps: Sequence[PreprocessStep], label_values: Sequence[int], base: Path) -> None:
     volume, label_map = read_case(case)
     image = preprocess_volume(volume, steps)
     indices = label_indices(resample_label_map(label_map, image.grid), label_values)
     _write_blocks(base.with_name(base.name + ".image.b2nd"), image.array)
     _write_blocks(base.with_name(base.name + ".labels.b2nd"), indices)
-    centres = {str(n): _some_voxels(indices == n) for n in range(1, len(label_values) + 1) if (indices == n).any()}
-    np.savez(base.with_name(base.name + ".npz"), **centres)
+    present = [n for n in range(1, len(label_values) + 1) if (indices == n).any()]
+    centres = {str(n): _some_voxels(indices == n) for n in present}
+    save_file(centres, base.with_name(base.name + ".centres.safetensors"))
     record = {"shape": image.grid.shape, "affine": image.grid.affine.tolist()}
     base.with_name(base.name + ".json").write_text(json.dumps(record))  # last: marks the case as complete
 
@@ -111,9 +118,15 @@ def read_case(case: Case) -> tuple[Volume, LabelMap]:
     volume, label_map = read_volume(case.images), read_label_map(case.label)
     distance_mm = volume.grid.distance_mm(label_map.grid)
     if distance_mm > 0.1:
-        found = f"{distance_mm:.2f} mm apart" if np.isfinite(distance_mm) else f"of shapes {volume.grid.shape} and "
+        found = (
+            f"{distance_mm:.2f} mm apart"
+            if np.isfinite(distance_mm)
+            else f"of shapes {volume.grid.shape} and "
+        )
         found += "" if np.isfinite(distance_mm) else f"{label_map.grid.shape}"
-        raise GeometryError(f"case {case.id}: {case.images[0]} and {case.label} are {found}; they must share a grid.")
+        raise GeometryError(
+            f"case {case.id}: {case.images[0]} and {case.label} are {found}; they must share a grid."
+        )
     return volume, label_map
 
 
@@ -135,19 +148,19 @@ def label_indices(label_map: LabelMap, label_values: Sequence[int]) -> npt.NDArr
     return indices
 
 
-def _write_blocks(path: Path, array: npt.NDArray[np.generic]) -> None:
+def _write_blocks(path: Path, array: AnyArray) -> None:
     path.unlink(missing_ok=True)
     lead = (1,) * (array.ndim - 3)
     chunks = lead + tuple(min(_CHUNK_VOXELS, extent) for extent in array.shape[-3:])
     blocks = lead + tuple(min(_BLOCK_VOXELS, extent) for extent in array.shape[-3:])
     blosc2.asarray(
-        np.ascontiguousarray(array), urlpath=str(path), mode="w", chunks=chunks, blocks=blocks,
+        cast(Any, np.ascontiguousarray(array)), urlpath=str(path), mode="w", chunks=chunks, blocks=blocks,
         cparams={"codec": blosc2.Codec.LZ4, "filters": [blosc2.Filter.BITSHUFFLE], "clevel": 5},
     )  # fmt: skip
 
 
 def _some_voxels(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    voxels = np.argwhere(mask).astype(np.int32)
+    voxels = np.argwhere(mask).astype(np.int32, order="C")  # safetensors writes other orders as if they were C
     if len(voxels) <= _CENTRES_PER_LABEL:
         return voxels
     return voxels[np.linspace(0, len(voxels) - 1, _CENTRES_PER_LABEL).astype(int)]

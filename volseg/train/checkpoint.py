@@ -49,9 +49,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such checkpoint; start the training without --resume.") from None
+        raise InputError(
+            f"{path}: there is no such checkpoint; start the training without --resume."
+        ) from None
     except Exception as error:  # torch raises many types for damaged files
-        raise InputError(f"{path}: is no readable checkpoint ({type(error).__name__}); use another one.") from error
+        raise InputError(
+            f"{path}: is no readable checkpoint ({type(error).__name__}); use another one."
+        ) from error
     if not isinstance(state, dict) or state.pop("format", None) != _FORMAT:
-        raise InputError(f"{path}: is no volseg checkpoint of format {_FORMAT}; train again with this version.")
+        raise InputError(
+            f"{path}: is no volseg checkpoint of format {_FORMAT}; train again with this version."
+        )
     return Checkpoint(**state)

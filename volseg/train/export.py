@@ -22,7 +22,6 @@ from volseg.package import (
     ModelInfo,
     Package,
     ScoreInfo,
-    TileInfo,
     TrainingInfo,
     write_package,
 )
@@ -92,7 +91,7 @@ def describe_model(config: TrainConfig, training_ids: Sequence[str], held_out_co
         channels=[ChannelInfo(name=name, modality=card.modality) for name in config.dataset.channel_names()],
         preprocess=[step.model_dump(mode="json") for step in config.preprocess],
         postprocess=[step.model_dump(mode="json") for step in config.postprocess],
-        tile=TileInfo(**config.tile.model_dump()),
+        tile=config.tile,
         mirror_axes=list(config.mirror_axes),
         labels=label_infos(config.dataset.labels(), config),
         training=TrainingInfo(

@@ -23,7 +23,9 @@ class TrainLog:
     def add(self, row: Row) -> None:
         """Append one row; columns without a value stay empty."""
         with self.path.open("a", newline="") as stream:
-            csv.DictWriter(stream, self.columns).writerow({name: f"{value:.6g}" for name, value in row.items()})
+            csv.DictWriter(stream, self.columns).writerow(
+                {name: f"{value:.6g}" for name, value in row.items()}
+            )
 
 
 def read_log(path: Path) -> list[Row]:
@@ -31,7 +33,9 @@ def read_log(path: Path) -> list[Row]:
     if not path.exists():
         return []
     with path.open(newline="") as stream:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(stream)]
+        return [
+            {name: float(value) for name, value in row.items() if value} for row in csv.DictReader(stream)
+        ]
 
 
 def draw_curves(log: Path, picture: Path) -> None:
@@ -47,7 +51,9 @@ def draw_curves(log: Path, picture: Path) -> None:
     for name in sorted({name for row in rows for name in row if name.startswith("dice_")}):
         scored = [row for row in rows if name in row]
         steps, dices = [row["step"] for row in scored], [row[name] for row in scored]
-        dice_axes.plot(steps, dices, marker=".", label=f"{name.removeprefix('dice_')} (best {max(dices):.4f})")
+        dice_axes.plot(
+            steps, dices, marker=".", label=f"{name.removeprefix('dice_')} (best {max(dices):.4f})"
+        )
     dice_axes.set(xlabel="step", ylabel="validation Dice")
     if dice_axes.lines:
         dice_axes.legend(loc="lower right")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import yaml
@@ -25,7 +26,8 @@ _LOG_STEPS = 50
 _FIXED = tuple(
     name
     for name in TrainConfig.model_fields
-    if name not in {"dataset", "card", "golden", "tile", "mirror_axes", "postprocess", "workers", "validation"}
+    if name
+    not in {"dataset", "card", "golden", "tile", "mirror_axes", "postprocess", "workers", "validation"}
 )
 """Settings a resumed run must share with its checkpoint; the others change no weight (the dataset may have moved)."""
 
@@ -61,13 +63,16 @@ class TrainingData:
 class Trainer:
     """The moving parts of one run. `run` trains to the last step; `last.pt` and `best.pt` hold its state."""
 
-    def __init__(self, config: TrainConfig, data: TrainingData, folder: Path, *, device: str = "auto") -> None:
+    def __init__(
+        self, config: TrainConfig, data: TrainingData, folder: Path, *, device: str = "auto"
+    ) -> None:
         self.config, self.data, self.folder = config, data, folder
         self.device = choose_device(device)
         torch.manual_seed(config.seed)
         label_count = len(data.label_names) + 1
         self.module = config.architecture.build(data.channels, label_count).to(self.device)
-        check_precision(config.precision, self.device, config.patch_voxels, self.module.divisors)
+        divisors = cast(tuple[int, ...], self.module.divisors)
+        check_precision(config.precision, self.device, config.patch_voxels, divisors)
         self.average = {name: value.clone() for name, value in self.module.state_dict().items()}
         self.optimizer = make_optimizer(self.module, config.optimizer)
         self.step, self.best_dice, self.last_dice = 0, -1.0, None
@@ -80,7 +85,9 @@ class Trainer:
             InputError: there is none, or it belongs to another configuration.
         """
         checkpoint = load_checkpoint(self.folder / "last.pt")
-        written = check_config(yaml.safe_load(checkpoint.config), TrainConfig, source="the checkpoint's configuration")
+        written = check_config(
+            yaml.safe_load(checkpoint.config), TrainConfig, source="the checkpoint's configuration"
+        )
         changed = [name for name in _FIXED if getattr(written, name) != getattr(self.config, name)]
         if changed:
             raise InputError(
@@ -154,7 +161,7 @@ class Trainer:
         if not cases:
             return {}
         network = self.averaged_module()
-        dice = validation_dice(network, cases, self.config, len(self.data.label_names), self.device)
+        dice = validation_dice(network, cases, self.config, len(self.data.label_names) + 1, self.device)
         self.last_dice = sum(dice) / len(dice)
         if self.last_dice > self.best_dice:
             self.best_dice = self.last_dice

@@ -39,5 +39,7 @@ def deep_supervision(heads: Sequence[Tensor], labels: Tensor, loss: LossConfig) 
     """The loss summed over heads 1..L with weights head_decay**(L - l), normalised (Zhou et al. 2020, eq. 4)."""
     weights = torch.tensor([loss.head_decay ** (len(heads) - 1 - n) for n in range(len(heads))])
     weights = (weights / weights.sum()).tolist()
-    losses = [weight * dice_cross_entropy(head, labels, loss) for weight, head in zip(weights, heads, strict=True)]
+    losses = [
+        weight * dice_cross_entropy(head, labels, loss) for weight, head in zip(weights, heads, strict=True)
+    ]
     return torch.stack(losses).sum()

@@ -40,7 +40,9 @@ def run_training(
         VolsegError: data, settings or device cannot be used; the message says why.
     """
     if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder}: is not empty; choose a new folder, or go on with the run in it by --resume.")
+        raise OutputError(
+            f"{folder}: is not empty; choose a new folder, or go on with the run in it by --resume."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     split = split_cases(config)
     trainer = Trainer(config, load_data(config, split, folder / "cache"), folder, device=device)

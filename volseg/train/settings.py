@@ -3,14 +3,23 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, SerializeAsAny
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+)
 
 from volseg.config import Config
 from volseg.datasets import DATASETS, Dataset
 from volseg.errors import ConfigError
 from volseg.models import MODELS, Architecture
-from volseg.postprocess import POSTPROCESS
-from volseg.preprocess import PREPROCESS
+from volseg.package import TileInfo
+from volseg.postprocess import POSTPROCESS, PostprocessStep
+from volseg.preprocess import PREPROCESS, PreprocessStep
 from volseg.registry import Registry, Step
 
 Extents = tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -29,14 +38,14 @@ def _found_in(registry: Registry[Any]) -> BeforeValidator:
     return BeforeValidator(build)
 
 
-PreprocessStep = Annotated[SerializeAsAny[Step], _found_in(PREPROCESS)]
-PostprocessStep = Annotated[SerializeAsAny[Step], _found_in(POSTPROCESS)]
+AnyPreprocess = Annotated[SerializeAsAny[PreprocessStep], _found_in(PREPROCESS)]
+AnyPostprocess = Annotated[SerializeAsAny[PostprocessStep], _found_in(POSTPROCESS)]
 
 
 class SplitConfig(Config):
     """Which cases train and which validate: fold `fold` of a seeded `folds`-fold split."""
 
-    folds: int = Field(5, ge=2)
+    folds: int = Field(default=5, ge=2)
     fold: NonNegativeInt = 0
     seed: int = 0
 
@@ -52,7 +61,7 @@ class AugmentConfig(Config):
     """Each of three Euler angles is uniform in ± this."""
     scale: tuple[PositiveFloat, PositiveFloat] = (0.85, 1.2)
     """Size of the anatomy, uniform in log; one factor for all axes."""
-    axis_scale: float = Field(0.05, ge=0, lt=1)
+    axis_scale: float = Field(default=0.05, ge=0, lt=1)
     """A further factor for each axis of its own, uniform in 1 ± this."""
     elastic_mm: NonNegativeFloat = 2.0
     """Standard deviation of the random displacement at control points."""
@@ -82,12 +91,12 @@ class OptimizerConfig(Config):
     name: Literal["adamw", "sgd"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 1e-2
-    momentum: float = Field(0.99, ge=0, lt=1)
+    momentum: float = Field(default=0.99, ge=0, lt=1)
     """For SGD only."""
     warmup_steps: NonNegativeInt = 200
     clip_norm: PositiveFloat = 1.0
     """Gradients are scaled so that their global L2 norm does not exceed this."""
-    ema_decay: float = Field(0.999, ge=0, lt=1)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """Exponential moving average of the weights, used for validation and shipped; 0 switches it off."""
 
 
@@ -97,15 +106,6 @@ class ValidationConfig(Config):
     every_steps: PositiveInt = 500
     max_cases: PositiveInt | None = None
     """At most this many cases during training; None takes all."""
-
-
-class TileConfig(Config):
-    """Sliding window at inference."""
-
-    tile_voxels: Extents
-    overlap: float = Field(0.5, ge=0, lt=1)
-    """Fraction of a tile shared with its neighbour along each axis."""
-    weights: Literal["gaussian", "constant"] = "gaussian"
 
 
 class CardConfig(Config):
@@ -120,9 +120,9 @@ class CardConfig(Config):
     limits: str
     data_name: str
     data_licence: str
-    colours: dict[str, tuple[int, int, int]] = {}
+    colours: dict[str, tuple[int, int, int]] = Field(default_factory=dict)
     """Display colour per label name; others get a default."""
-    codes: dict[str, tuple[str, str, str]] = {}
+    codes: dict[str, tuple[str, str, str]] = Field(default_factory=dict)
     """Code per label name: scheme, value, meaning, such as SCT, 123, "Hippocampus"."""
 
 
@@ -132,7 +132,7 @@ class TrainConfig(Config):
     kind: Literal["train"]
     dataset: Annotated[SerializeAsAny[Dataset], _found_in(DATASETS)]
     split: SplitConfig = SplitConfig()
-    preprocess: tuple[PreprocessStep, ...]
+    preprocess: tuple[AnyPreprocess, ...]
     architecture: Annotated[SerializeAsAny[Architecture], _found_in(MODELS)]
     patch_voxels: Extents
     batch_size: PositiveInt = 2
@@ -148,10 +148,10 @@ class TrainConfig(Config):
     precision: Literal["fp32", "bf16"] = "fp32"
     workers: PositiveInt = 1
     """Threads that prepare patches while the network computes."""
-    tile: TileConfig
+    tile: TileInfo
     mirror_axes: tuple[Literal[0, 1, 2], ...] = ()
     """At inference, average the logits over flips of these axes."""
-    postprocess: tuple[PostprocessStep, ...] = ()
+    postprocess: tuple[AnyPostprocess, ...] = ()
     golden: Path | None = None
     """A small scan, free to share, that the package keeps with the labels it gives as its self-test."""
     card: CardConfig
