@@ -28,7 +28,8 @@ DTYPES = tuple(
 GZIP_LEVEL = 1
 """isal's level 1 packs about as small as zlib's level 1, several times faster."""
 
-_CHUNK_VOXELS = 1 << 20
+_CHUNK_VOXELS = 1 << 23
+_ROWS_IN_CACHE = 4
 _LARGEST_NIFTI1_EXTENT = 32767
 _REFUSED_DTYPES = {32: "complex", 1792: "complex", 2048: "complex", 128: "RGB colour", 2304: "RGBA colour"}
 
@@ -142,8 +143,12 @@ def _voxel_chunks(array: AnyArray, dtype: np.dtype[Any]) -> Iterator[AnyArray]:
     thickness = max(1, _CHUNK_VOXELS // (extent_i * extent_j))
     for channel in array:
         for start in range(0, extent_k, thickness):
-            slab = channel[:, :, start : start + thickness].T
-            yield np.ascontiguousarray(slab, dtype=stored).reshape(-1).view(np.uint8)
+            slab = channel[:, :, start : start + thickness]
+            chunk = np.empty(slab.shape[::-1], stored)
+            for row in range(0, extent_j, _ROWS_IN_CACHE):
+                rows = slice(row, row + _ROWS_IN_CACHE)
+                chunk[:, rows] = slab[:, rows].T
+            yield chunk.reshape(-1).view(np.uint8)
 
 
 def _header_and_data(path: Path, *, must_exist: bool = True) -> tuple[Path, Path]:

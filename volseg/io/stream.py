@@ -15,7 +15,7 @@ from volseg.volume import AnyArray
 MAX_DEFLATE_RATIO = 1032
 """Deflate packs at most 258 bytes into 2 bits (RFC 1951, section 3.2.5): no gzip file unpacks to more than this."""
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 22
 _GZIP_MAGIC = b"\x1f\x8b"
 # isal's stub declares its exception class as an instance.
 _DAMAGED = (EOFError, igzip.BadGzipFile, cast(type[Exception], igzip_lib.IsalError))
@@ -85,7 +85,7 @@ def check_claim(path: Path, claimed: int, *, exact: bool = True) -> None:
 
 
 def read_exactly(stream: BinaryIO, target: AnyArray) -> None:
-    """Fill a flat array from a stream, straight into its memory.
+    """Fill a flat array from a stream, piece by piece (a gzip stream would make a second copy of one large piece).
 
     Raises:
         EOFError: the stream ends early.
@@ -93,7 +93,7 @@ def read_exactly(stream: BinaryIO, target: AnyArray) -> None:
     view = target.view(np.uint8).data
     filled = 0
     while filled < len(view):
-        count = cast(Any, stream).readinto(view[filled:])
+        count = cast(Any, stream).readinto(view[filled : filled + CHUNK_BYTES])
         if not count:
             raise EOFError(f"it ends {len(view) - filled:,} bytes early")
         filled += count

@@ -160,7 +160,9 @@ def _write_blocks(path: Path, array: AnyArray) -> None:
 
 
 def _some_voxels(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    voxels = np.argwhere(mask).astype(np.int32, order="C")  # safetensors writes other orders as if they were C
+    voxels = np.argwhere(mask).astype(
+        np.int32, order="C"
+    )  # safetensors writes other orders as if they were C
     if len(voxels) <= _CENTRES_PER_LABEL:
         return voxels
     return voxels[np.linspace(0, len(voxels) - 1, _CENTRES_PER_LABEL).astype(int)]

@@ -17,7 +17,13 @@ from volseg.train.cache import CachedCase
 from volseg.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from volseg.train.log import TrainLog, draw_curves
 from volseg.train.losses import deep_supervision
-from volseg.train.optimise import check_precision, learning_rate, make_optimizer, update_average
+from volseg.train.optimise import (
+    check_extents,
+    check_precision,
+    learning_rate,
+    make_optimizer,
+    update_average,
+)
 from volseg.train.patches import Batch, PatchSampler
 from volseg.train.settings import TrainConfig
 from volseg.train.validate import validation_dice
@@ -72,6 +78,11 @@ class Trainer:
         label_count = len(data.label_names) + 1
         self.module = config.architecture.build(data.channels, label_count).to(self.device)
         divisors = cast(tuple[int, ...], self.module.divisors)
+        for name, extents in (
+            ("patch_voxels", config.patch_voxels),
+            ("tile.tile_voxels", config.tile.tile_voxels),
+        ):
+            check_extents(name, extents, divisors)
         check_precision(config.precision, self.device, config.patch_voxels, divisors)
         self.average = {name: value.clone() for name, value in self.module.state_dict().items()}
         self.optimizer = make_optimizer(self.module, config.optimizer)

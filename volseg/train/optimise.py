@@ -42,6 +42,25 @@ def update_average(average: dict[str, Tensor], module: nn.Module, step: int, dec
             average[name].copy_(value)
 
 
+def check_extents(name: str, extents: Shape, divisors: tuple[int, ...]) -> None:
+    """Refuse boxes that the network cannot take, before any work is done.
+
+    Args:
+        name: the setting that gives the extents, for the message.
+        extents: of the box (I, J, K).
+        divisors: of the network; two for a 2D one, whose boxes are one voxel thick.
+
+    Raises:
+        ConfigError: an extent is no multiple of its divisor; the message gives the ones to use.
+    """
+    every = (*divisors, *((1,) * (3 - len(divisors))))
+    fitting = [-(-extent // divisor) * divisor for extent, divisor in zip(extents, every, strict=True)]
+    if len(divisors) == 2:
+        fitting[2] = 1
+    if list(extents) != fitting:
+        raise ConfigError(f"{name} {list(extents)} does not fit the network; use {fitting}.")
+
+
 def check_precision(
     precision: Literal["fp32", "bf16"], device: torch.device, patch_voxels: Shape, divisors: tuple[int, ...]
 ) -> None:
