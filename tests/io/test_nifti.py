@@ -83,6 +83,11 @@ def test_no_scale_means_as_stored(tmp_path: Path, slope: float) -> None:
     np.testing.assert_array_equal(volume.array[0], some_voxels())
 
 
+def test_a_scale_that_overflows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(IntensityError, match="NaN or infinite"):
+        read_volume(save_nifti(tmp_path / "scan.nii", some_voxels(), scl_slope=3e38, scl_inter=0.0))
+
+
 @pytest.mark.parametrize(("slope", "intercept"), [(np.inf, 0.0), (2.0, np.nan), (1.0, -np.inf)])
 def test_an_infinite_scale_is_refused(tmp_path: Path, slope: float, intercept: float) -> None:
     path = save_nifti(tmp_path / "scan.nii", scl_slope=slope, scl_inter=intercept)

@@ -36,6 +36,12 @@ def test_only_the_image_is_left_and_an_older_one_is_replaced(tmp_path: Path, suf
     np.testing.assert_array_equal(read_label_map(path).array, some_labels().array)
 
 
+def test_a_pair_may_be_named_by_its_voxels(tmp_path: Path) -> None:
+    write_label_map(some_labels(), tmp_path / "seg.img")
+    assert files_in(tmp_path) == {"seg.hdr", "seg.img"}
+    np.testing.assert_array_equal(read_label_map(tmp_path / "seg.hdr").array, some_labels().array)
+
+
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError, SystemExit])
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, interruption: type[BaseException]

@@ -147,7 +147,7 @@ def _count(chunks: Iterator[bytes], window_bits: int, *, stop_above: int) -> int
     for chunk in chunks:
         waiting = chunk
         while waiting and not unpacker.eof and total <= stop_above:
-            total += len(unpacker.decompress(waiting, 8 * CHUNK_BYTES))
+            total += len(unpacker.decompress(waiting, 16 * CHUNK_BYTES))
             waiting = unpacker.unconsumed_tail
         if unpacker.eof or total > stop_above:
             break

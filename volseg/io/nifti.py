@@ -56,8 +56,9 @@ def read(path: Path) -> Volume:
     array = read_array(data_path, dtype, shape, offset=offset)
     if (slope, intercept) != (1.0, 0.0):
         array = array.astype(np.result_type(array.dtype, np.float32), copy=False)
-        array *= array.dtype.type(slope)
-        array += array.dtype.type(intercept)
+        with np.errstate(over="ignore"):  # an overflow is an infinite voxel, which reading refuses
+            array *= array.dtype.type(slope)
+            array += array.dtype.type(intercept)
     return Volume(array, grid, Origin(path=path, nifti=space))
 
 

@@ -61,7 +61,7 @@ def read_label_map(path: str | Path, labels: LabelTable = NO_LABELS) -> LabelMap
             f"{path} has {volume.channels} channels; a label map has one. Is it a scan, or a map of probabilities?"
         )
     array = volume.array[0]
-    if array.min() < 0:
+    if array.min() < -LABEL_ROUNDING_TOLERANCE:
         raise IntensityError(
             f"{path}: a label map holds no negative values, found {array.min()}. Is it a scan?"
         )

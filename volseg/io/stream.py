@@ -15,7 +15,7 @@ from volseg.volume import AnyArray
 MAX_DEFLATE_RATIO = 1032
 """Deflate packs at most 258 bytes into 2 bits (RFC 1951, section 3.2.5): no gzip file unpacks to more than this."""
 
-CHUNK_BYTES = 1 << 22
+CHUNK_BYTES = 1 << 18
 _GZIP_MAGIC = b"\x1f\x8b"
 # isal's stub declares its exception class as an instance.
 _DAMAGED = (EOFError, igzip.BadGzipFile, cast(type[Exception], igzip_lib.IsalError))
