@@ -219,3 +219,13 @@ def test_impossible_grids_are_refused(shape: tuple[int, int, int], affine: np.nd
 def test_unknown_orientations_are_refused(codes: str) -> None:
     with pytest.raises(GeometryError, match="no orientation"):
         oblique_grid().reoriented(codes)
+
+
+def test_fractional_extents_are_refused_not_cut_off() -> None:
+    with pytest.raises(GeometryError, match="whole numbers"):
+        Grid((5.7, 6, 7), np.eye(4))  # type: ignore[arg-type]
+
+
+def test_a_rotation_without_translation_is_no_lps_affine() -> None:
+    with pytest.raises(GeometryError, match="4x4"):
+        Grid.from_lps((5, 6, 7), np.eye(3))

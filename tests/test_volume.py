@@ -80,3 +80,8 @@ def test_volumes_are_in_ml_and_right_for_sheared_grids() -> None:
         {"anterior": 2 * voxel_ml, "posterior": 6 * voxel_ml, "absent": 0}
     )
     assert label_map.with_array(array * 0).labels is labels
+
+
+def test_a_volume_without_channels_is_refused() -> None:
+    with pytest.raises(GeometryError):
+        Volume(np.zeros((0, *SHAPE)), oblique_grid())

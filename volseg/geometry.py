@@ -19,7 +19,6 @@ Shape = tuple[int, int, int]
 SAME_GRID_TOLERANCE_MM = 1e-3
 """Two grids are the same when no corner voxel centre moves by more than this (float32 headers lose up to ~1e-4 mm)."""
 
-_LPS_TO_RAS: FloatArray = np.diag([-1.0, -1.0, 1.0, 1.0])
 _AXIS_LETTERS = ("LR", "PA", "IS")
 
 
@@ -39,6 +38,8 @@ class Grid:
     def __post_init__(self) -> None:
         """Check, normalise the types and freeze the affine."""
         shape = tuple(int(extent) for extent in self.shape)
+        if shape != tuple(self.shape):
+            raise GeometryError(f"the extents of a grid are whole numbers, found {tuple(self.shape)}.")
         affine = np.array(self.affine, dtype=np.float64) + 0.0  # -0.0 becomes 0.0: equal grids hash alike
         if len(shape) != 3 or min(shape) < 1:
             raise GeometryError(f"a grid needs three positive extents, found shape {tuple(self.shape)}.")
@@ -63,11 +64,15 @@ class Grid:
     @classmethod
     def from_lps(cls, shape: Shape, affine_lps: npt.ArrayLike) -> "Grid":
         """From an affine [4, 4] into LPS+ mm, the world of DICOM (PS3.3 C.7.6.2.1.1) and ITK."""
-        return cls(shape, _LPS_TO_RAS @ np.asarray(affine_lps, dtype=np.float64))
+        affine = np.array(affine_lps, dtype=np.float64)
+        affine[:2] *= -1
+        return cls(shape, affine)
 
     def to_lps(self) -> FloatArray:
         """The affine [4, 4] from voxel index to LPS+ mm."""
-        return _LPS_TO_RAS @ self.affine
+        affine = self.affine.copy()
+        affine[:2] *= -1
+        return affine
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

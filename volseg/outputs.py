@@ -6,7 +6,8 @@ from pathlib import Path
 
 from volseg.errors import OutputError
 from volseg.io import is_image, stem
-from volseg.io.formats import KNOWN_SUFFIXES, partner_of
+from volseg.io.formats import KNOWN_SUFFIXES
+from volseg.io.writing import is_same_image
 
 
 def default_output(source: Path) -> Path:
@@ -39,7 +40,7 @@ def check_output(path: Path, sources: Sequence[Path]) -> None:
         OutputError: a folder, no such folder, no permission, or the output is an input.
     """
     for source in sources:
-        if _overwrites(path, source):
+        if is_same_image(path, source):
             raise OutputError(f"{path}: the output is the input {source}; give the output another name.")
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; give a file name, such as {path / 'scan_seg.nii.gz'}.")
@@ -53,15 +54,3 @@ def check_output(path: Path, sources: Sequence[Path]) -> None:
             f"{path}: cannot write into the folder {path.parent} ({error.strerror or error}); "
             "choose another folder with -o, or change its permissions."
         ) from error
-
-
-def _overwrites(output: Path, source: Path) -> bool:
-    """Whether two images share a file, through any links and the second file of a pair (.hdr and .img)."""
-    ours, theirs = (
-        [path for path in (image, partner_of(image)) if path is not None] for image in (output, source)
-    )
-    return any(
-        one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
-        for one in ours
-        for other in theirs
-    )

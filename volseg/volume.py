@@ -31,6 +31,8 @@ class Origin:
     """Where data came from."""
 
     path: Path | None = None
+    other_paths: tuple[Path, ...] = ()
+    """The further files, where the channels of a case came from several."""
     series_uid: str | None = None
     modality: str | None = None
     """DICOM modality (0008,0060) such as "CT" or "MR", where known."""
@@ -57,7 +59,7 @@ class Volume:
     def __post_init__(self) -> None:
         """Check that array and grid belong together."""
         array = self.array[np.newaxis] if self.array.ndim == 3 else self.array
-        if array.ndim != 4 or array.shape[1:] != self.grid.shape:
+        if array.ndim != 4 or array.shape[1:] != self.grid.shape or not array.shape[0]:
             raise GeometryError(
                 f"{self.origin}: array {array.shape} does not fit a grid of shape {self.grid.shape}."
             )

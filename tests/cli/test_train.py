@@ -31,7 +31,12 @@ def test_a_training_is_packed_and_can_be_used(volseg_cli, tmp_path):
         (("dataset.root=/nowhere",), "/nowhere"),
         (("split.fold=7",), "fold = 7"),
         (
-            ("patch_voxels=[16, 24, 24]", "tile.tile_voxels=[16, 24, 24]", "precision=bf16", "architecture.widths=[8, 8, 8, 8]"),
+            (
+                "patch_voxels=[16, 24, 24]",
+                "tile.tile_voxels=[16, 24, 24]",
+                "precision=bf16",
+                "architecture.widths=[8, 8, 8, 8]",
+            ),
             "precision=fp32",
         ),
         (

@@ -7,8 +7,9 @@ import pytest
 
 from tests.grids import SHAPE, affine_of
 from tests.io.images import save_nifti, some_voxels
-from volseg.errors import GeometryError, InputError
-from volseg.io import CHANNEL_GRID_TOLERANCE_MM, read_volume
+from volseg.errors import GeometryError, InputError, OutputError
+from volseg.io import CHANNEL_GRID_TOLERANCE_MM, read_volume, write_label_map
+from volseg.volume import LabelMap
 
 
 def test_files_become_channels_in_the_given_order(tmp_path: Path) -> None:
@@ -72,3 +73,14 @@ def test_files_of_different_shapes_are_named_with_both(tmp_path: Path) -> None:
     ]
     with pytest.raises(GeometryError, match=r"t1\.nii and .*flair\.nii .*\(5, 6, 7\) and \(7, 6, 5\)"):
         read_volume(paths)
+
+
+def test_no_channel_file_is_overwritten(tmp_path: Path) -> None:
+    paths = [save_nifti(tmp_path / f"{name}.nii.gz", some_voxels(1)) for name in ("t1", "t2", "flair")]
+    volume = read_volume(paths)
+    labels = LabelMap(np.ones(SHAPE, np.uint8), volume.grid)
+    for path in paths:
+        before = path.read_bytes()
+        with pytest.raises(OutputError, match="is the input itself"):
+            write_label_map(labels, path, source=volume)
+        assert path.read_bytes() == before

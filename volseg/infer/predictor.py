@@ -8,7 +8,8 @@ import numpy.typing as npt
 from volseg.errors import ConfigError, InputError, PackageError
 from volseg.geometry import Grid
 from volseg.infer.engines import package_engine
-from volseg.infer.sliding import sliding_window
+from volseg.infer.restore import restore_labels, whole_logits
+from volseg.infer.sliding import logit_slabs
 from volseg.package import GoldenCase, Package
 from volseg.postprocess import POSTPROCESS
 from volseg.preprocess import PREPROCESS
@@ -73,19 +74,25 @@ class Predictor:
         model_input = volume
         for step in self._preprocess:
             model_input = step(model_input)
-        array = model_input.array.astype(np.float32, copy=False)
-        logits = sliding_window(
-            array, self._engine, self.package.info.tile, len(self.package.info.labels) + 1
-        )
         table = self.package.info.label_table
-        labels = logits_to_labels(logits, model_input.grid, volume.grid, (0, *table.values))
+        values = (0, *table.values)
+        slabs = logit_slabs(
+            model_input.array.astype(np.float32, copy=False),
+            self._engine,
+            self.package.info.tile,
+            len(values),
+        )
+        probabilities = None
+        if keep_probabilities:
+            logits = whole_logits(slabs, len(values), model_input.grid.shape)
+            probabilities = volume.with_array(_probabilities(logits, model_input.grid, volume.grid))
+            labels = logits_to_labels(logits, model_input.grid, volume.grid, values)
+        else:
+            labels = restore_labels(slabs, model_input.grid, volume.grid, values)
         label_map = LabelMap(labels, volume.grid, table, volume.origin)
         for step in self._postprocess:
             label_map = step(label_map)
-        if not keep_probabilities:
-            return Prediction(label_map)
-        probabilities = _probabilities(logits, model_input.grid, volume.grid)
-        return Prediction(label_map, volume.with_array(probabilities))
+        return Prediction(label_map, probabilities)
 
     def _check_channels(self, volume: Volume) -> None:
         names = [channel.name for channel in self.package.info.channels]

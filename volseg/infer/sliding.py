@@ -1,4 +1,4 @@
-"""Sliding-window inference: tiles of a volume through a network, blended into whole logits."""
+"""Sliding-window inference: tiles of a volume through a network, blended slab by slab."""
 
 from collections.abc import Iterator
 
@@ -13,8 +13,8 @@ from volseg.package import TileInfo
 FloatArray = npt.NDArray[np.float32]
 
 
-def sliding_window(array: FloatArray, engine: Engine, tile: TileInfo, label_count: int) -> FloatArray:
-    """Logits [L, I, J, K] of a model input [C, I, J, K].
+def logit_slabs(array: FloatArray, engine: Engine, tile: TileInfo, label_count: int) -> Iterator[Slab]:
+    """Logits of a model input [C, I, J, K] as slabs [L, rows, J, K] of the first axis, each as soon as it is finished.
 
     Args:
         array: the preprocessed volume.
@@ -22,14 +22,6 @@ def sliding_window(array: FloatArray, engine: Engine, tile: TileInfo, label_coun
         tile: extents, overlap, weights and halo of the tiles.
         label_count: L, background counted.
     """
-    logits = np.empty((label_count, *array.shape[1:]), dtype=np.float32)
-    for slab in logit_slabs(array, engine, tile, label_count):
-        logits[:, slab.start : slab.stop] = slab.logits
-    return logits
-
-
-def logit_slabs(array: FloatArray, engine: Engine, tile: TileInfo, label_count: int) -> Iterator[Slab]:
-    """The same as slabs of the first axis, each as soon as it is finished."""
     _, *shape = array.shape
     plan = plan_tiles(
         (shape[0], shape[1], shape[2]), tile.tile_voxels, overlap=tile.overlap, halo_voxels=tile.halo_voxels

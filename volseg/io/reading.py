@@ -1,6 +1,7 @@
 """Read images as volumes and label maps, whatever their format."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from volseg.errors import FileFormatError, GeometryError, InputError, IntensityE
 from volseg.geometry import Grid
 from volseg.io.formats import KNOWN_SUFFIXES, format_of, suffix_of
 from volseg.io.stream import readable
-from volseg.labels import LabelTable
+from volseg.labels import NO_LABELS, LabelTable
 from volseg.volume import AnyArray, LabelMap, Volume
 
 CHANNEL_GRID_TOLERANCE_MM = 0.01
@@ -17,9 +18,6 @@ CHANNEL_GRID_TOLERANCE_MM = 0.01
 
 LABEL_ROUNDING_TOLERANCE = 1e-4
 """A float counts as a whole label up to this, as scaled integers are rarely exact."""
-
-NO_LABELS = LabelTable(())
-"""Values without names."""
 
 
 def read_volume(source: str | Path | Sequence[str | Path]) -> Volume:
@@ -30,7 +28,7 @@ def read_volume(source: str | Path | Sequence[str | Path]) -> Volume:
 
     Returns:
         array [C, I, J, K] as stored (integers stay integers unless the header scales them), grid in RAS+ mm, origin
-        with the (first) path. The array may be a view with the first axis fastest.
+        with the paths. The array may be a view with the first axis fastest.
 
     Raises:
         InputError: a file is missing or not allowed to be read.
@@ -45,7 +43,11 @@ def read_volume(source: str | Path | Sequence[str | Path]) -> Volume:
         raise InputError("no image was given; expected at least one path.")
     for volume in volumes[1:]:
         _check_shares_grid(volumes[0], volume)
-    return volumes[0] if len(volumes) == 1 else volumes[0].with_array(_stack(volumes))
+    if len(volumes) == 1:
+        return volumes[0]
+    others = tuple(path for volume in volumes[1:] if (path := volume.origin.path) is not None)
+    origin = replace(volumes[0].origin, other_paths=others)
+    return Volume(_stack(volumes), volumes[0].grid, origin)
 
 
 def read_label_map(path: str | Path, labels: LabelTable = NO_LABELS) -> LabelMap:

@@ -66,7 +66,8 @@ def _check_target(path: Path, origins: Iterable[Origin]) -> Format:
             f"{path} is a folder; give the name of a file in it, such as {path / 'seg.nii.gz'}."
         )
     for origin in origins:
-        if origin.path is not None and _is_same_image(path, origin.path):
+        sources = (*((origin.path,) if origin.path else ()), *origin.other_paths)
+        if any(is_same_image(path, source) for source in sources):
             raise OutputError(f"{path} is the input itself and would be overwritten; choose another name.")
     partner = partner_of(path)
     if partner is not None and partner.exists() and not path.exists():
@@ -76,7 +77,7 @@ def _check_target(path: Path, origins: Iterable[Origin]) -> Format:
     return image_format
 
 
-def _is_same_image(first: Path, second: Path) -> bool:
+def is_same_image(first: Path, second: Path) -> bool:
     """Whether two paths share a file, the second file of a pair included, through any links."""
     return any(
         one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from volseg.infer.engines import Engine
-from volseg.infer.sliding import sliding_window
+from volseg.infer.restore import restore_labels
+from volseg.infer.sliding import logit_slabs
 from volseg.metrics import dice
 from volseg.train.cache import CachedCase
 from volseg.train.settings import TrainConfig
@@ -38,7 +39,8 @@ def validation_dice(
     )
     scores = np.empty((len(cases), label_count - 1))
     for row, case in zip(scores, cases, strict=True):
-        found = sliding_window(case.image[:], engine, config.tile, label_count).argmax(axis=0)
+        slabs = logit_slabs(case.image[:], engine, config.tile, label_count)
+        found = restore_labels(slabs, case.grid, case.grid, range(label_count))
         true = case.labels[:]
         row[:] = [dice(found == index, true == index) for index in range(1, label_count)]
     return scores.mean(axis=0).tolist()

@@ -1,0 +1,68 @@
+"""Labels on the source grid out of a stream of finished slabs: logits are never held as a whole.
+
+The way back is given by two grids alone: each slab is itself an array on a box of the model's grid, and fills the box
+of the target whose voxels lie between its rows.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from volseg.geometry import Grid, Shape
+from volseg.infer.stitch import Logits, Slab
+from volseg.resample import logits_to_labels
+from volseg.resample.sampling import INDEX_TOLERANCE, IndexMap
+from volseg.volume import AnyArray
+
+
+def whole_logits(slabs: Iterable[Slab], label_count: int, shape: Shape) -> Logits:
+    """All slabs as one array [L, I, J, K], for where the whole is needed (probabilities, oblique targets)."""
+    logits = np.empty((label_count, *shape), dtype=np.float32)
+    for slab in slabs:
+        logits[:, slab.start : slab.stop] = slab.logits
+    return logits
+
+
+def restore_labels(slabs: Iterable[Slab], source: Grid, target: Grid, values: Sequence[int]) -> AnyArray:
+    """The label map [*target.shape] of a stream of logits on the source grid; see resample.logits_to_labels.
+
+    Where an axis of the target runs along the first axis of the source, planes of the target are labelled as soon as
+    the rows they lie between are there; otherwise (an oblique target) the logits are collected first.
+
+    Args:
+        slabs: logits by rising rows of the source's first axis, without gaps.
+        source: the logits' grid.
+        target: the grid of the label map.
+        values: label value per channel, background first.
+    """
+    mapping = IndexMap.between(source, target)
+    axes = mapping.parallel_axes()
+    if axes is None:
+        return logits_to_labels(whole_logits(slabs, len(values), source.shape), source, target, values)
+    axis = axes.index(0)
+    rows = mapping.matrix[0, axis] * np.arange(target.shape[axis]) + mapping.offset[0]
+    labels = np.zeros(target.shape, dtype=np.uint8 if max(values) < 256 else np.uint16)
+    waiting = np.ones(target.shape[axis], dtype=bool)
+    kept: Logits | None = None
+    for slab in slabs:
+        logits = slab.logits if kept is None else np.concatenate([kept, slab.logits], axis=1)
+        start = slab.stop - logits.shape[1]
+        last = slab.stop == source.shape[0]
+        ready = waiting & (last | (rows <= slab.stop - 1 + INDEX_TOLERANCE))
+        if ready.any():
+            planes = np.flatnonzero(ready)
+            box = _planes(target.shape, axis, int(planes[0]), int(planes[-1]) + 1)
+            here = source.box((start, 0, 0), (slab.stop, *source.shape[1:]))
+            part = target.box(box[0], box[1])
+            where = tuple(slice(a, b) for a, b in zip(*box, strict=True))
+            labels[where] = logits_to_labels(logits, here, part, values)
+            waiting[planes] = False
+        kept = slab.logits[:, -1:]  # the next planes may lie between this row and the next slab's first
+    return labels
+
+
+def _planes(shape: Shape, axis: int, first: int, stop: int) -> tuple[Shape, Shape]:
+    """Start and stop of the planes first..stop of an array along an axis."""
+    start, end = [0, 0, 0], list(shape)
+    start[axis], end[axis] = first, stop
+    return (start[0], start[1], start[2]), (end[0], end[1], end[2])
