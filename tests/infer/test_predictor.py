@@ -144,3 +144,15 @@ def test_a_model_tests_itself(make_package, tmp_path):
         check_golden(make_package(golden=wrong), device="cpu")
     with pytest.raises(PackageError, match="no golden case"):
         check_golden(make_package(), device="cpu")
+
+
+def test_a_scan_larger_than_the_model_is_for_is_refused_along_the_bodys_axes(make_package):
+    volume = Volume(
+        noise((5, 6, 7)).array,
+        Grid((5, 6, 7), [[0, 0, 2.5, 0], [0.7, 0, 0, 0], [0, 0.9, 0, 0], [0, 0, 0, 1]]),
+    )
+    fitting = make_package(largest_mm=(17.5, 3.5, 5.4))  # k runs to the right, i to the front, j upwards
+    assert Predictor(fitting, device="cpu").predict(volume).label_map.array.any()
+    smaller = make_package(largest_mm=(17.5, 3.4, 5.4))
+    with pytest.raises(InputError, match=r"18 x 4 x 5 mm.*for scans up to 18 x 3 x 5 mm.*Cut the scan"):
+        Predictor(smaller, device="cpu").predict(volume)

@@ -1,5 +1,6 @@
 """From a volume to a label map on the same grid: preprocess, tiles, network, stitch, back to the grid, postprocess."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,9 +69,11 @@ class Predictor:
         grid is background.
 
         Raises:
-            InputError: the number of channels is not the model's, or a preprocess step refuses the volume.
+            InputError: the number of channels is not the model's, the scan is larger than the model is for, or a
+                preprocess step refuses the volume.
         """
         self._check_channels(volume)
+        self._check_size(volume)
         model_input = volume
         for step in self._preprocess:
             model_input = step(model_input)
@@ -102,6 +105,19 @@ class Predictor:
                 f"{len(names)}, in this order: {', '.join(names)}."
             )
 
+    def _check_size(self, volume: Volume) -> None:
+        """A model of crops draws something on a whole head too: refuse what it cannot be right on."""
+        info, grid = self.package.info, volume.grid.reoriented("RAS")
+        size_mm = [extent * step for extent, step in zip(grid.shape, grid.spacing_mm, strict=True)]
+        largest_mm = info.largest_mm
+        if largest_mm is None or all(size <= most for size, most in zip(size_mm, largest_mm, strict=True)):
+            return
+        raise InputError(
+            f"{volume.origin}: the scan is {_by(size_mm)} mm (right-left x front-back x up-down); the model '{info.name}' "
+            f"is for scans up to {_by(largest_mm)} mm and would label anything else wrongly. Cut the scan to the "
+            f"region the model is for: {info.intended_use}"
+        )
+
 
 def golden_case(package: Package, volume: Volume) -> GoldenCase:
     """A golden case for a package: a small volume and the labels the model gives it now, on the CPU."""
@@ -132,6 +148,10 @@ def check_golden(package: Package, *, device: str = "auto") -> float:
             "packed the model: try other versions of torch and volseg."
         )
     return scores[name]
+
+
+def _by(sizes: Sequence[float]) -> str:
+    return " x ".join(f"{size:.0f}" for size in sizes)
 
 
 def _agreement(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:

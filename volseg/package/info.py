@@ -106,6 +106,8 @@ class ModelInfo(_Closed):
     tile: TileInfo
     mirror_axes: list[Literal[0, 1, 2]] = []
     """Axes of the model's grid over whose flips the logits are averaged at inference; each doubles the time."""
+    largest_mm: tuple[float, float, float] | None = None
+    """Largest scan the model is for: mm to the right, to the front and upwards; None is any size."""
     labels: list[LabelInfo] = Field(min_length=1)
     training: TrainingInfo
     scores: list[ScoreInfo] = []

@@ -93,6 +93,7 @@ def describe_model(config: TrainConfig, training_ids: Sequence[str], held_out_co
         postprocess=[step.model_dump(mode="json") for step in config.postprocess],
         tile=config.tile,
         mirror_axes=list(config.mirror_axes),
+        largest_mm=card.largest_mm,
         labels=label_infos(config.dataset.labels(), config),
         training=TrainingInfo(
             dataset=card.data_name,

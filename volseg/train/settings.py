@@ -116,6 +116,8 @@ class CardConfig(Config):
     title: str
     description: str
     modality: str
+    largest_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    """Larger scans (mm right-left, front-back, up-down) are refused; for models that saw crops only."""
     intended_use: str
     limits: str
     data_name: str
