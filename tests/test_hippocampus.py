@@ -1,0 +1,105 @@
+"""The bundled model on the samples: both hemispheres, any orientation, another grid; refusal of what it is not for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import volseg
+from volseg.errors import InputError
+from volseg.geometry import Grid
+from volseg.infer.predictor import Predictor, check_golden
+from volseg.metrics import dice
+from volseg.resample import resample_label_map, resample_volume
+from volseg.zoo import find
+
+SAMPLES = Path(__file__).parents[1] / "data_samples"
+ANTERIOR, POSTERIOR = 1, 2
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(volseg.load_package(find("hippocampus")), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def right():
+    return volseg.read_volume(SAMPLES / "mni152_t1_hippocampus_right.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def right_labels(predictor, right):
+    return predictor.predict(right).label_map
+
+
+def centre_mm(label_map, value):
+    return label_map.grid.index_to_world(np.argwhere(label_map.array == value)).mean(axis=0)
+
+
+def test_the_package_is_small_says_what_it_is_and_passes_its_own_test():
+    path = find("hippocampus")
+    assert path.stat().st_size <= 6_000_000
+    package = volseg.load_package(path)
+    assert check_golden(package, device="cpu") > 0.99
+    info = package.info
+    assert info.data_licence == "CC-BY-SA-4.0"
+    assert "not a medical device" in package.card.lower()
+    assert {score.label for score in info.scores} == {"Anterior", "Posterior"}
+    assert all({"dice", "hd95_mm"} <= set(score.means) and score.case_count > 30 for score in info.scores)
+
+
+def test_anatomy_of_the_right_side(right_labels):
+    volumes_ml = right_labels.volumes_ml()
+    assert all(1 < volume_ml < 4 for volume_ml in volumes_ml.values())
+    anterior, posterior = (centre_mm(right_labels, value) for value in (ANTERIOR, POSTERIOR))
+    assert anterior[1] > posterior[1] + 10
+    assert 15 < anterior[0] < 35
+
+
+def test_the_left_side_is_the_exact_mirror_image(predictor, right, right_labels):
+    left = volseg.read_volume(SAMPLES / "mni152_t1_hippocampus_left.nii.gz")
+    assert np.array_equal(left.array, right.array[:, ::-1])  # the template is symmetric
+    labels = predictor.predict(left).label_map
+    assert np.array_equal(labels.array, right_labels.array[::-1])
+    assert centre_mm(labels, ANTERIOR)[0] < -15
+
+
+@pytest.mark.parametrize("codes", ["LPS", "PIR", "SAL", "IRA"])
+def test_the_order_of_the_axes_does_not_matter(predictor, right, right_labels, codes):
+    order, flips = right.grid.axes_towards(codes)
+    axes = tuple(axis for axis in range(3) if flips[axis])
+
+    def turned(array):
+        return np.flip(array.transpose(order), axes)
+
+    volume = volseg.Volume(turned(right.array[0]), right.grid.reoriented(codes))
+    assert np.array_equal(predictor.predict(volume).label_map.array, turned(right_labels.array))
+
+
+def test_an_oblique_sheared_anisotropic_scan_gives_the_same_hippocampus(predictor, right, right_labels):
+    angle = np.deg2rad(12)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    shear = np.array([[1, 0, 0], [0, 1, 0.15], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ shear @ np.diag([-0.9, 0.8, 1.4])
+    shape = (40, 62, 25)
+    affine[:3, 3] = right.grid.corners().mean(axis=0) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    grid = Grid(shape, affine)
+    margin = 15  # a real oblique scan has no empty corners: go on by mirroring
+    stop = tuple(extent + margin for extent in right.grid.shape)
+    continued = volseg.Volume(
+        np.pad(right.array[0], margin, mode="reflect"), right.grid.box((-margin, -margin, -margin), stop)
+    )
+    found = predictor.predict(resample_volume(continued, grid)).label_map
+    assert found.grid == grid
+    expected = resample_label_map(right_labels, grid)
+    for value in (ANTERIOR, POSTERIOR):
+        assert dice(found.array == value, expected.array == value) > 0.87
+    assert dice(found.array > 0, expected.array > 0) > 0.9
+
+
+def test_a_whole_head_is_refused(predictor):
+    noise = np.random.default_rng(0).normal(size=(18, 22, 18))
+    head = volseg.Volume(noise, Grid.from_spacing((18, 22, 18), (10, 10, 10)))
+    with pytest.raises(InputError, match="180 x 220 x 180 mm.*Cut the scan to the region"):
+        predictor.predict(head)
