@@ -101,5 +101,5 @@ def test_an_oblique_sheared_anisotropic_scan_gives_the_same_hippocampus(predicto
 def test_a_whole_head_is_refused(predictor):
     noise = np.random.default_rng(0).normal(size=(18, 22, 18))
     head = volseg.Volume(noise, Grid.from_spacing((18, 22, 18), (10, 10, 10)))
-    with pytest.raises(InputError, match="180 x 220 x 180 mm.*Cut the scan to the region"):
+    with pytest.raises(InputError, match=r"180 x 220 x 180 mm.*Cut the scan to the region"):
         predictor.predict(head)
