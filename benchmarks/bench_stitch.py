@@ -60,7 +60,7 @@ def volseg_streaming(volume: np.ndarray, model: Pointwise) -> int:
 
 def monai_whole(volume: np.ndarray, model: Pointwise) -> int:
     """The same with MONAI, which returns the logits of the whole volume."""
-    from monai.inferers.utils import sliding_window_inference  # noqa: PLC0415 - its import must not weigh on the other
+    from monai.inferers.utils import sliding_window_inference
 
     batch = torch.from_numpy(volume)[None]
     logits = sliding_window_inference(
@@ -79,7 +79,7 @@ def measure(name: str) -> dict[str, float]:
     """One run in this process: seconds, seconds outside the model, peak memory over imports and input in MiB."""
     volume = setup()
     if name == "monai":
-        import monai.inferers.utils  # noqa: F401, PLC0415 - imported before the clock starts
+        import monai.inferers.utils  # noqa: F401 - imported before the clock starts
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     model = Pointwise()
     start = time.perf_counter()
