@@ -8,7 +8,8 @@ VolsegError               anything the user can act on; the command line prints 
 ├── OutputError           a result cannot be written
 ├── ConfigError           a configuration file or option is wrong
 ├── PackageError          a model package is damaged, unknown or of another format
-└── DeviceError           the requested device is not there or too small
+├── DeviceError           the requested device is not there or too small
+└── TrainingError         a training cannot go on: its loss is no number any more
 
 A message names the file, what was found, what was expected and what to do.
 """
@@ -48,3 +49,7 @@ class PackageError(VolsegError):
 
 class DeviceError(VolsegError):
     """The requested device is not available."""
+
+
+class TrainingError(VolsegError):
+    """A training cannot go on."""

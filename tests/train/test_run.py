@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from volseg.errors import InputError, OutputError
+from volseg.errors import InputError, OutputError, TrainingError
 from volseg.infer.predictor import check_golden
 from volseg.io import read_label_map, read_volume
 from volseg.package import load_package
 from volseg.train.checkpoint import load_checkpoint
 from volseg.train.log import read_log
-from volseg.train.run import run_training, split_cases
+from volseg.train.loop import Trainer
+from volseg.train.run import load_data, run_training, split_cases
 from volseg.train.settings import TrainConfig
 
 
@@ -111,3 +112,18 @@ def test_scores_in_the_card_are_those_of_the_packed_model(phantom_config, tmp_pa
         both = np.count_nonzero((found == value) & (true == value))
         sizes = np.count_nonzero(found == value) + np.count_nonzero(true == value)
         assert score.means["dice"] == pytest.approx(2 * both / sizes, abs=1e-4)
+
+
+def test_a_training_that_diverges_stops_and_leaves_the_checkpoint_before(phantom_config, tmp_path):
+    def poison(progress):
+        if progress.step == 3:
+            with torch.no_grad():
+                trainer.module.heads["1"].bias.fill_(float("nan"))
+
+    config = phantom_config(*FAST, "validation.every_steps=100")
+    trainer = Trainer(
+        config, load_data(config, split_cases(config), tmp_path / "cache"), tmp_path, device="cpu"
+    )
+    with pytest.raises(TrainingError, match="loss became nan at step 4"):
+        trainer.run(poison)
+    assert load_checkpoint(tmp_path / "last.pt").step == 2

@@ -8,10 +8,10 @@ from typing import cast
 
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
 from volseg.config import check_config, dump_config
-from volseg.errors import InputError
+from volseg.errors import InputError, TrainingError
 from volseg.infer.engines import choose_device, keep_memory_mapped
 from volseg.train.cache import CachedCase
 from volseg.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -140,10 +140,17 @@ class Trainer:
         self.module.train()
         images = batch.images.to(self.device, non_blocking=True)
         labels = batch.labels.to(self.device, non_blocking=True)
+        is_2d = self.config.architecture.dimensions == 2
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            heads = self.module(flat_if_2d(images))
+            heads = self.module(images.squeeze(-1) if is_2d else images)
         heads = heads if isinstance(heads, list) else [heads]
-        loss = deep_supervision([restore_axis(head, images) for head in heads], labels, self.config.loss)
+        heads = [head.unsqueeze(-1) for head in heads] if is_2d else heads
+        loss = deep_supervision(heads, labels, self.config.loss)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss.item()} at step {self.step}, so the training cannot go on; the checkpoints in "
+                f"{self.folder} are from before. Train again with a lower optimizer.learning_rate."
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.module.parameters(), settings.clip_norm)
@@ -189,13 +196,3 @@ class Trainer:
         state = self.module.state_dict(), self.average, self.optimizer.state_dict()
         checkpoint = Checkpoint(self.step, *state, self.best_dice, self.losses, dump_config(self.config))
         save_checkpoint(checkpoint, self.folder / name)
-
-
-def flat_if_2d(images: Tensor) -> Tensor:
-    """Patches one voxel thick along K become 2-D batches [B, C, I, J]."""
-    return images[..., 0] if images.shape[-1] == 1 else images
-
-
-def restore_axis(logits: Tensor, images: Tensor) -> Tensor:
-    """Undo flat_if_2d for logits."""
-    return logits[..., None] if images.shape[-1] == 1 else logits
