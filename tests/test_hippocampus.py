@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import volseg
-from volseg.errors import InputError
+from volseg.errors import InputError, PackageError
 from volseg.geometry import Grid
 from volseg.infer.predictor import Predictor, check_golden
 from volseg.metrics import dice
@@ -103,3 +103,11 @@ def test_a_whole_head_is_refused(predictor):
     head = volseg.Volume(noise, Grid.from_spacing((18, 22, 18), (10, 10, 10)))
     with pytest.raises(InputError, match=r"180 x 220 x 180 mm.*Cut the scan to the region"):
         predictor.predict(head)
+
+
+def test_a_pruned_head_finds_nearly_the_same(predictor, right, right_labels):
+    pruned = Predictor(predictor.package, device="cpu", head=2).predict(right).label_map
+    assert not np.array_equal(pruned.array, right_labels.array)
+    assert dice(pruned.array > 0, right_labels.array > 0) > 0.9
+    with pytest.raises(PackageError, match="heads 1 to 3"):
+        Predictor(predictor.package, device="cpu", head=4)

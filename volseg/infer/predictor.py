@@ -41,13 +41,14 @@ class Predictor:
     Args:
         package: the model.
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
+        head: prune a network with several heads to this one: less exact, and faster.
 
     Raises:
         DeviceError: CUDA was asked for and is not there.
-        PackageError: the package's parts do not fit together.
+        PackageError: the package's parts do not fit together, or there is no such head.
     """
 
-    def __init__(self, package: Package, *, device: str = "auto") -> None:
+    def __init__(self, package: Package, *, device: str = "auto", head: int | None = None) -> None:
         self.package = package
         info = package.info
         try:
@@ -55,7 +56,7 @@ class Predictor:
             self._postprocess = [POSTPROCESS.build(step) for step in info.postprocess]
         except ConfigError as error:
             raise PackageError(f"{package.source}: {error}") from None
-        self._engine = package_engine(package, device=device)
+        self._engine = package_engine(package, device=device, head=head)
 
     @property
     def device(self) -> str:
