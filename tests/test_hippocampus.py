@@ -19,7 +19,7 @@ ANTERIOR, POSTERIOR = 1, 2
 
 @pytest.fixture(scope="module")
 def predictor():
-    return Predictor(volseg.load_package(find("hippocampus")), device="cpu")
+    return Predictor(volseg.load_model("hippocampus"), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def centre_mm(label_map, value):
 def test_the_package_is_small_says_what_it_is_and_passes_its_own_test():
     path = find("hippocampus")
     assert path.stat().st_size <= 6_000_000
-    package = volseg.load_package(path)
+    package = volseg.load_model(path)
     assert check_golden(package, device="cpu") > 0.99
     info = package.info
     assert info.data_licence == "CC-BY-SA-4.0"

@@ -23,6 +23,7 @@ LAYERS = {
             "volseg.infer",
             "volseg.infer.tiles",
             "volseg.infer.stitch",
+            "volseg.infer.restore",
             "volseg.postprocess",
             "volseg.metrics",
         ],

@@ -7,6 +7,7 @@ import pytest
 
 import volseg
 from pipelines.quickstart import SAMPLE, quickstart
+from pipelines.score_held_out import score_held_out
 
 PIPELINES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.py"))
 
@@ -29,3 +30,13 @@ def test_quickstart(tmp_path: Path):
     assert (tmp_path / "out" / "preview.png").exists()
     assert set(volumes_ml) == {"Anterior", "Posterior"}
     assert all(0.5 < volume_ml < 4 for volume_ml in volumes_ml.values()), "half of an adult hippocampus"
+
+
+def test_score_held_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    root = Path(__file__).parents[1]
+    config = root / "configs" / "smoke" / "train_phantom.yaml"
+    overrides = [f"dataset.root={root / 'data_samples' / 'msd_phantom'}"]
+    dice = score_held_out(config, overrides, model="hippocampus", csv=tmp_path / "scores.csv")
+    assert set(dice) == {"Anterior", "Posterior"}  # a model that never saw a phantom: only the way is tested
+    assert "(1 cases)" in capsys.readouterr().out
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 3

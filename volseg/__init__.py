@@ -12,14 +12,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from volseg.api import predict
+    from volseg.api import load_model, predict
     from volseg.errors import VolsegError
+    from volseg.evaluate import summarise, write_scores
     from volseg.geometry import Grid
     from volseg.infer.predictor import Predictor
     from volseg.io import read_label_map, read_volume, write_label_map, write_volume
     from volseg.labels import Label, LabelTable
-    from volseg.package import load_package
     from volseg.report.preview import draw_preview
+    from volseg.train.export import score_cases
+    from volseg.train.run import held_out_cases
     from volseg.volume import LabelMap, Volume
 
     __version__: str
@@ -33,11 +35,15 @@ __all__ = [
     "VolsegError",
     "Volume",
     "draw_preview",
-    "load_package",
+    "held_out_cases",
+    "load_model",
     "predict",
     "read_label_map",
     "read_volume",
+    "score_cases",
+    "summarise",
     "write_label_map",
+    "write_scores",
     "write_volume",
 ]
 
@@ -50,11 +56,15 @@ _HOMES = {
     "VolsegError": "volseg.errors",
     "Volume": "volseg.volume",
     "draw_preview": "volseg.report.preview",
-    "load_package": "volseg.package",
+    "held_out_cases": "volseg.train.run",
+    "load_model": "volseg.api",
     "predict": "volseg.api",
     "read_label_map": "volseg.io",
     "read_volume": "volseg.io",
+    "score_cases": "volseg.train.export",
+    "summarise": "volseg.evaluate",
     "write_label_map": "volseg.io",
+    "write_scores": "volseg.evaluate",
     "write_volume": "volseg.io",
 }
 

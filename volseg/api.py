@@ -9,7 +9,7 @@ from typing import Literal
 from volseg.infer.predictor import Predictor
 from volseg.io import read_volume, write_label_map, write_volume
 from volseg.outputs import check_image_output, check_output, default_output, probabilities_output
-from volseg.package import ModelInfo, load_package
+from volseg.package import ModelInfo, Package, load_package
 from volseg.report.preview import check_preview_name, draw_preview
 from volseg.volume import LabelMap, Volume
 from volseg.zoo import find
@@ -17,6 +17,15 @@ from volseg.zoo import find
 DeviceName = Literal["auto", "cpu", "cuda"]
 
 DEFAULT_MODEL = "hippocampus"
+
+
+def load_model(model: str | Path) -> Package:
+    """The package of a bundled model's name, or of a .volseg file.
+
+    Raises:
+        PackageError: no such model, or the file is damaged.
+    """
+    return load_package(find(model))
 
 
 def predict(
@@ -38,7 +47,7 @@ def predict(
     Raises:
         VolsegError: the input, the model or the device cannot be used; the message says why.
     """
-    package = load_package(find(model))
+    package = load_model(model)
     volume = source if isinstance(source, Volume) else read_volume(source)
     return Predictor(package, device=device).predict(volume).label_map
 
@@ -86,7 +95,7 @@ def predict_files(
     if preview is not None:
         check_preview_name(preview)
         check_output(preview, sources)
-    package = load_package(find(model))
+    package = load_model(model)
     volume = read_volume(list(sources))
     predictor = Predictor(package, device=device)
     prediction = predictor.predict(volume, keep_probabilities=save_probabilities)

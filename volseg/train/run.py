@@ -1,9 +1,9 @@
 """A whole training: split, cache, train, export; one folder holds everything it makes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from volseg.config import dump_config
+from volseg.config import dump_config, load_config
 from volseg.datasets import Case
 from volseg.datasets.splits import split_folds
 from volseg.errors import OutputError
@@ -67,3 +67,13 @@ def load_data(config: TrainConfig, split: tuple[list[Case], list[Case]], cache: 
     labels = config.dataset.labels()
     training, held_out = (build_cache(cases, config.preprocess, labels.values, cache) for cases in split)
     return TrainingData(training, held_out, [label.name for label in labels])
+
+
+def held_out_cases(config: Path, overrides: Sequence[str] = ()) -> list[Case]:
+    """The cases that a training configuration never trains on, by rising id.
+
+    Raises:
+        ConfigError: the file or an override is wrong.
+        InputError: the dataset cannot be read.
+    """
+    return split_cases(load_config(config, TrainConfig, overrides))[1]
