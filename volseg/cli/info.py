@@ -29,7 +29,8 @@ def info(
 
 def _print_model(model: "ModelInfo") -> None:
     print(f"{model.name} {model.version}: {model.title}\n{model.description}\n")
-    architecture = ", ".join(f"{key} {value}" for key, value in model.architecture.items() if key != "name")
+    given = {key: value for key, value in model.architecture.items() if key != "name" and value is not None}
+    architecture = ", ".join(f"{key} {value}" for key, value in given.items())
     print(f"input         {'; '.join(f'{channel.name} ({channel.modality})' for channel in model.channels)}")
     print(f"network       {model.architecture['name']} ({architecture})")
     training = model.training
@@ -56,7 +57,7 @@ def _print_scores(model: "ModelInfo") -> None:
     rows = [
         [
             score.label,
-            *(f"{score.means[m]:.3f}" if m in score.means else "-" for m in metrics),
+            *(f"{score.means[m]:.4f}" if m in score.means else "-" for m in metrics),
             str(score.case_count),
         ]
         for score in model.scores
