@@ -44,8 +44,8 @@ def test_info_tells_what_one_must_know(volseg_cli, tiny_package):
     lines = [line.split() for line in outcome.out.splitlines()]
     assert ["4", "posterior"] in lines
     assert ["label", "dice", "hd95_mm", "cases"] in lines
-    assert ["anterior", "0.900", "1.250", "3"] in lines
-    assert ["posterior", "0.800", "-", "3"] in lines
+    assert ["anterior", "0.9000", "1.2500", "3"] in lines
+    assert ["posterior", "0.8000", "-", "3"] in lines
 
 
 def test_info_json_is_the_model_json(volseg_cli, tiny_package):

@@ -22,13 +22,13 @@ def find(name_or_path: str | Path) -> Path:
         PackageError: no bundled model of that name (the message suggests the nearest), or no such file.
     """
     path = Path(name_or_path)
+    if path.suffix == SUFFIX or len(path.parts) > 1:
+        if path.is_file():
+            return path
+        raise PackageError(f"{path}: there is no such model package file.")
     known = packages()
     if str(name_or_path) in known:
         return known[str(name_or_path)]
-    if path.is_file():
-        return path
-    if path.suffix == SUFFIX or len(path.parts) > 1:
-        raise PackageError(f"{path}: there is no such model package file.")
     near = get_close_matches(str(name_or_path), known, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     listed = ", ".join(known) or "none"
