@@ -7,6 +7,7 @@ def test_rows_come_back_and_a_resumed_log_drops_what_came_after_its_checkpoint(t
     log.add({"step": 75, "dice_liver": 0.5})
     log.add({"step": 100, "loss": 0.75, "learning_rate": 1e-3, "seconds": 18})
     again = TrainLog(tmp_path, ["liver"], resumed_at=80)
+    assert again.seconds_before == 9
     again.add({"step": 100, "loss": 0.5})
     assert read_log(log.path) == [
         {"step": 50, "loss": 1.25, "learning_rate": 1e-3, "seconds": 9},

@@ -19,6 +19,8 @@ class TrainLog:
             csv.DictWriter(stream, self.columns).writeheader()
         for row in kept:
             self.add(row)
+        self.seconds_before = max((row["seconds"] for row in kept if "seconds" in row), default=0.0)
+        """Training time of the runs before this one, in seconds."""
 
     def add(self, row: Row) -> None:
         """Append one row; columns without a value stay empty."""

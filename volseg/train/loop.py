@@ -128,7 +128,7 @@ class Trainer:
         for batch in sampler.batches(first, config.steps, config.batch_size, config.workers):
             self._train_step(batch)
             seconds = time.monotonic() - began
-            self._after_step(log, seconds)
+            self._after_step(log, log.seconds_before + seconds)
             recent = self.losses[-_LOG_STEPS:]
             left = seconds / (self.step - first + 1) * (config.steps - self.step)
             report(Progress(self.step, config.steps, sum(recent) / len(recent), self.last_dice, left))
