@@ -19,7 +19,7 @@ def cases(make_case, tmp_path):
 
 def test_a_patch_depends_on_seed_step_index_and_rank_alone(cases):
     def draw(seed=0, step=1, index=0, rank=0):
-        return PatchSampler(cases, 3, (6, 8, 4), 0.5, AugmentConfig(), seed, 100, rank).patch(step, index)[0]
+        return PatchSampler(cases, 3, (6, 8, 4), 0.5, AugmentConfig(), seed, rank).patch(step, index)[0]
 
     assert torch.equal(draw(), draw())
     for other in (draw(seed=1), draw(step=2), draw(index=1), draw(rank=1)):
@@ -27,7 +27,7 @@ def test_a_patch_depends_on_seed_step_index_and_rank_alone(cases):
 
 
 def test_threads_do_not_change_order_or_content(cases):
-    sampler = PatchSampler(cases, 3, (6, 8, 4), 0.5, AugmentConfig(), 0, 100)
+    sampler = PatchSampler(cases, 3, (6, 8, 4), 0.5, AugmentConfig(), 0)
     alone = [sampler.batch(step, 2) for step in range(3, 10)]
     ahead = list(sampler.batches(3, 9, 2, workers=3))
     assert [batch.step for batch in ahead] == list(range(3, 10))
@@ -37,7 +37,7 @@ def test_threads_do_not_change_order_or_content(cases):
 
 
 def test_foreground_patches_hold_every_label_equally_often(cases):
-    sampler = PatchSampler(cases, 3, (3, 3, 3), 1.0, STILL, 0, 100)
+    sampler = PatchSampler(cases, 3, (3, 3, 3), 1.0, STILL, 0)
     centres = [int(sampler.patch(step, 0)[1][1, 1, 1]) for step in range(60)]
     counts = np.bincount(centres, minlength=3)
     assert counts[0] == 0
@@ -45,34 +45,17 @@ def test_foreground_patches_hold_every_label_equally_often(cases):
 
 
 def test_a_still_patch_is_a_cut_of_the_volume(cases):
-    sampler = PatchSampler(cases[:1], 3, (5, 5, 5), 0.0, STILL, 0, 100)
+    sampler = PatchSampler(cases[:1], 3, (5, 5, 5), 0.0, STILL, 0)
     image, labels = cases[0].image[:][0], cases[0].labels[:]
-    patch, _ = PatchSampler(cases[:1], 3, (9, 12, 7), 0.0, STILL, 0, 100).patch(0, 0)  # the whole volume
+    patch, _ = PatchSampler(cases[:1], 3, (9, 12, 7), 0.0, STILL, 0).patch(0, 0)  # the whole volume
     assert np.allclose(patch[0].numpy(), image, atol=1e-5)
     assert sampler.patch(0, 0)[0].shape == (1, 5, 5, 5)
     assert labels.shape == (9, 12, 7)
 
 
 def test_a_volume_smaller_than_the_patch_is_centred_and_mirrored(cases):
-    patch, labels = PatchSampler(cases[:1], 3, (15, 12, 7), 0.0, STILL, 0, 100).patch(0, 0)
+    patch, labels = PatchSampler(cases[:1], 3, (15, 12, 7), 0.0, STILL, 0).patch(0, 0)
     image = torch.from_numpy(cases[0].image[:])
     assert torch.allclose(patch[:, 3:12], image, atol=1e-4)
     assert torch.allclose(patch[:, :3], image[:, 1:4].flip(1), atol=1e-4)
     assert labels.shape == (15, 12, 7)
-
-
-def test_augmentation_calms_down_towards_the_end(cases):
-    augment = AugmentConfig(spatial_probability=1, intensity_probability=1, calm_from=0.5)
-    busy = PatchSampler(cases[:1], 3, (9, 12, 7), 0.0, augment, 0, 100)
-    always = PatchSampler(
-        cases[:1], 3, (9, 12, 7), 0.0, augment.model_copy(update={"calm_from": 1.0}), 0, 100
-    )
-    assert torch.equal(busy.patch(50, 0)[0], always.patch(50, 0)[0])
-    last = busy.patch(100, 0)[0]
-    assert np.allclose(last[0].numpy(), cases[0].image[:][0], atol=1e-5)
-    turned = AugmentConfig(spatial_probability=1, intensity_probability=0, calm_from=0.5)
-    halfway = PatchSampler(cases[:1], 3, (9, 12, 7), 0.0, turned, 0, 100)
-    changed = [
-        not np.allclose(halfway.patch(75, n)[0][0], cases[0].image[:][0], atol=1e-5) for n in range(40)
-    ]
-    assert 0.25 < np.mean(changed) < 0.75

@@ -17,17 +17,6 @@ from volseg.geometry import FloatArray, Shape
 from volseg.train.settings import AugmentConfig
 
 
-def calmed(augment: AugmentConfig, progress: float) -> AugmentConfig:
-    """The settings at a point of the training, progress 0..1: the chances of change fall to zero from calm_from on."""
-    if progress <= augment.calm_from:
-        return augment
-    left = (1 - progress) / (1 - augment.calm_from)
-    chances = {
-        name: getattr(augment, name) * left for name in ("spatial_probability", "intensity_probability")
-    }
-    return augment.model_copy(update=chances)
-
-
 @dataclass(frozen=True, eq=False)
 class PatchMap:
     """Where the voxels of an augmented patch come from.

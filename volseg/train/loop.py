@@ -121,7 +121,6 @@ class Trainer:
             config.foreground_fraction,
             config.augment,
             config.seed,
-            config.steps,
         )
         log = TrainLog(self.folder, self.data.label_names, resumed_at=self.step)
         first, began = self.step + 1, time.monotonic()

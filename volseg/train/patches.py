@@ -11,7 +11,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from volseg.geometry import Shape
-from volseg.train.augment import calmed, change_intensity, draw_patch_map, resample_patch
+from volseg.train.augment import change_intensity, draw_patch_map, resample_patch
 from volseg.train.cache import CachedCase
 from volseg.train.settings import AugmentConfig
 
@@ -36,16 +36,13 @@ class PatchSampler:
     foreground_fraction: float
     augment: AugmentConfig
     seed: int
-    steps: int
-    """Of the whole training; augmentation may depend on how much of it is over."""
     rank: int = 0
 
     def patch(self, step: int, index: int) -> tuple[Tensor, Tensor]:
         """The index-th patch of a step: image [C, I, J, K] and label indices [I, J, K]."""
         rng = np.random.default_rng([self.seed, step, index, self.rank])
         case = self.cases[int(rng.integers(len(self.cases)))]
-        augment = calmed(self.augment, step / self.steps)
-        patch_map = draw_patch_map(self.patch_voxels, case.grid.spacing_mm, augment, rng)
+        patch_map = draw_patch_map(self.patch_voxels, case.grid.spacing_mm, self.augment, rng)
         centre = self._centre(case, rng)
         reach = np.array(patch_map.reach())
         start = np.maximum(0, np.floor(centre).astype(int) - reach)
@@ -54,7 +51,7 @@ class PatchSampler:
         image = torch.from_numpy(np.asarray(case.image[(slice(None), *box)]))
         labels = torch.from_numpy(np.asarray(case.labels[box]))
         patch, classes = resample_patch(image, labels, self.label_count, centre - start, patch_map)
-        return change_intensity(patch, augment, rng), classes
+        return change_intensity(patch, self.augment, rng), classes
 
     def batch(self, step: int, size: int) -> Batch:
         """All patches of a step."""

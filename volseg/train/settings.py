@@ -69,9 +69,6 @@ class AugmentConfig(Config):
     """Distance between control points."""
     intensity_probability: Fraction = 0.3
     """Chance of each of: noise, blur, contrast, brightness, gamma."""
-    calm_from: Fraction = 1.0
-    """From this fraction of the training on, both chances fall linearly, to zero at the last step: the network ends on
-    patches like those it will be used on."""
     noise_std: NonNegativeFloat = 0.15
     blur_sigma_voxels: tuple[PositiveFloat, PositiveFloat] = (0.4, 1.0)
     contrast: tuple[PositiveFloat, PositiveFloat] = (0.7, 1.35)
