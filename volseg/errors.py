@@ -14,6 +14,8 @@ VolsegError               anything the user can act on; the command line prints 
 A message names the file, what was found, what was expected and what to do.
 """
 
+from collections.abc import Sequence
+
 
 class VolsegError(Exception):
     """Base of every error a user can act on."""
@@ -53,3 +55,9 @@ class DeviceError(VolsegError):
 
 class TrainingError(VolsegError):
     """A training cannot go on."""
+
+
+def few(names: Sequence[str], most: int) -> str:
+    """The first names of a list for a message, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from volseg.errors import GeometryError, InputError
+from volseg.errors import GeometryError, InputError, few
 from volseg.geometry import SAME_GRID_TOLERANCE_MM
 from volseg.io import is_image, read_label_map, stem
 from volseg.io.atomic import replacing
@@ -100,7 +100,7 @@ def evaluate_folders(
     """Score a folder of predicted label maps against a folder of references; see evaluate."""
     predicted, true = _images_by_case(prediction_dir), _images_by_case(reference_dir)
     problems = [
-        f"{len(lonely)} {what} without a partner: {_few(lonely)}"
+        f"{len(lonely)} {what} without a partner: {few(lonely, 5)}"
         for what, lonely in (
             (f"references in {reference_dir}", sorted(true.keys() - predicted.keys())),
             (f"predictions in {prediction_dir}", sorted(predicted.keys() - true.keys())),
@@ -260,7 +260,7 @@ def _check_values(label_map: LabelMap, labels: LabelTable) -> None:
     wrong = sorted(_values(label_map) - set(labels.values))
     if wrong:
         raise InputError(
-            f"{label_map.origin}: holds the values {_few([str(value) for value in wrong])}, expected 0 and "
+            f"{label_map.origin}: holds the values {few([str(value) for value in wrong], 5)}, expected 0 and "
             f"{', '.join(map(str, labels.values))}. Check that this is a label map of these labels."
         )
 
@@ -279,8 +279,3 @@ def _found_labels(*label_maps: LabelMap) -> LabelTable:
 
 def _kind(path: Path) -> str:
     return "the folder" if path.is_dir() else "the file"
-
-
-def _few(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

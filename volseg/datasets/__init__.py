@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from volseg.errors import InputError
+from volseg.errors import InputError, few
 from volseg.labels import LabelTable
 from volseg.registry import Registry, Step
 
@@ -65,16 +65,11 @@ def checked_cases(cases: Iterable[Case], source: Path) -> list[Case]:
         raise InputError(f"{source}: found no labelled case; expected at least one image with its label map.")
     repeated = sorted({first.id for first, second in pairwise(ordered) if first.id == second.id})
     if repeated:
-        raise InputError(f"{source}: {_few(repeated)} listed more than once; every case needs its own id.")
+        raise InputError(f"{source}: {few(repeated, 3)} listed more than once; every case needs its own id.")
     missing = [str(path) for case in ordered for path in case.files if not path.is_file()]
     if missing:
         raise InputError(
             f"{source}: {len(missing)} of {sum(len(case.files) for case in ordered)} listed files are missing: "
-            f"{_few(missing)}. Unpack the collection completely, or take the missing cases off the list."
+            f"{few(missing, 3)}. Unpack the collection completely, or take the missing cases off the list."
         )
     return ordered
-
-
-def _few(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -13,7 +13,7 @@ from volseg.infer.restore import restore_labels, whole_logits
 from volseg.infer.sliding import logit_slabs
 from volseg.package import GoldenCase, Package
 from volseg.postprocess import POSTPROCESS
-from volseg.preprocess import PREPROCESS
+from volseg.preprocess import PREPROCESS, preprocess_volume
 from volseg.resample import logits_to_labels, to_grid
 from volseg.volume import LabelMap, Volume
 
@@ -75,13 +75,11 @@ class Predictor:
         """
         self._check_channels(volume)
         self._check_size(volume)
-        model_input = volume
-        for step in self._preprocess:
-            model_input = step(model_input)
+        model_input = preprocess_volume(volume, self._preprocess)
         table = self.package.info.label_table
         values = (0, *table.values)
         slabs = logit_slabs(
-            model_input.array.astype(np.float32, copy=False),
+            model_input.array,
             self._engine,
             self.package.info.tile,
             len(values),

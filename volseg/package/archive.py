@@ -5,13 +5,12 @@ file cannot claim a large memory.
 """
 
 import hashlib
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from volseg.errors import OutputError, PackageError
+from volseg.errors import PackageError
+from volseg.io.atomic import replacing
 
 WEIGHTS = "weights.safetensors"
 INFO = "model.json"
@@ -53,22 +52,12 @@ def write_members(path: Path, members: Mapping[str, bytes]) -> None:
         OutputError: the file cannot be written.
     """
     sums = "".join(f"{_sha256(data)}  {name}\n" for name, data in members.items())
-    temporary: Path | None = None
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w") as archive:
-            for member, data in {**members, CHECKSUMS: sums.encode()}.items():
-                entry = zipfile.ZipInfo(member, _FIXED_TIME)
-                entry.create_system = 3
-                entry.external_attr = 0o644 << 16
-                archive.writestr(entry, data)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: the model package cannot be written ({error}).") from None
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for member, data in {**members, CHECKSUMS: sums.encode()}.items():
+            entry = zipfile.ZipInfo(member, _FIXED_TIME)
+            entry.create_system = 3
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, data)
 
 
 def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:

@@ -4,6 +4,9 @@ Every step takes a Volume and gives a new one; the volume it was given stays as 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
 
 from volseg.registry import Registry, Step
 from volseg.volume import Volume
@@ -18,3 +21,10 @@ class PreprocessStep(Step, ABC):
 
 
 PREPROCESS = Registry[PreprocessStep]("preprocess step", "volseg.preprocess")
+
+
+def preprocess_volume(volume: Volume, steps: Sequence[PreprocessStep]) -> Volume:
+    """The volume after all steps, as float32."""
+    for step in steps:
+        volume = step(volume)
+    return volume.with_array(volume.array.astype(np.float32, copy=False))

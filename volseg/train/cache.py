@@ -17,7 +17,7 @@ from volseg.datasets import Case
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import Grid, Shape
 from volseg.io import read_label_map, read_volume
-from volseg.preprocess import PreprocessStep
+from volseg.preprocess import PreprocessStep, preprocess_volume
 from volseg.resample import resample_label_map
 from volseg.volume import AnyArray, LabelMap, Volume
 
@@ -42,13 +42,6 @@ class CachedCase:
     def shape(self) -> Shape:
         """Extents (I, J, K)."""
         return self.grid.shape
-
-
-def preprocess_volume(volume: Volume, steps: Sequence[PreprocessStep]) -> Volume:
-    """The volume after all steps, as float32."""
-    for step in steps:
-        volume = step(volume)
-    return volume.with_array(volume.array.astype(np.float32, copy=False))
 
 
 def build_cache(
