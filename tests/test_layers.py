@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "volseg"
 
 LAYERS = {
     "words": (0, ["volseg.errors", "volseg.labels"]),
-    "space": (1, ["volseg.geometry", "volseg.volume", "volseg.registry"]),
+    "space": (1, ["volseg.geometry", "volseg.origin", "volseg.volume", "volseg.registry"]),
     "files": (2, ["volseg.io"]),
     "arrays": (
         2,

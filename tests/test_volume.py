@@ -9,7 +9,8 @@ from tests.grids import SHAPE, oblique_grid
 from volseg.errors import GeometryError, IntensityError
 from volseg.geometry import Grid
 from volseg.labels import LabelTable
-from volseg.volume import LabelMap, Origin, Volume
+from volseg.origin import Origin
+from volseg.volume import LabelMap, Volume
 
 
 def test_three_axes_are_one_channel_and_share_memory() -> None:

@@ -1,46 +1,18 @@
 """An array and the grid it lives on: Volume (intensities) and LabelMap (integers). Frozen; nothing in place."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from volseg.errors import GeometryError, IntensityError
-from volseg.geometry import FloatArray, Grid
+from volseg.geometry import Grid
 from volseg.labels import NO_LABELS, LabelTable
+from volseg.origin import NO_ORIGIN, Origin
 
 AnyArray = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class NiftiSpace:
-    """What a NIfTI header says about space beyond the affine, so that a result can carry the same."""
-
-    sform_code: int
-    qform_code: int
-    xyzt_units: int
-    qform: FloatArray | None = None
-    """The quaternion affine [4, 4] into RAS mm, where the header has one."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where data came from."""
-
-    path: Path | None = None
-    other_paths: tuple[Path, ...] = ()
-    """The further files, where the channels of a case came from several."""
-    series_uid: str | None = None
-    modality: str | None = None
-    """DICOM modality (0008,0060) such as "CT" or "MR", where known."""
-    nifti: NiftiSpace | None = field(default=None, compare=False)
-
-    def __str__(self) -> str:
-        """The path or series, for messages."""
-        return str(self.path or self.series_uid or "volume in memory")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +26,7 @@ class Volume:
 
     array: AnyArray
     grid: Grid
-    origin: Origin = Origin()
+    origin: Origin = NO_ORIGIN
 
     def __post_init__(self) -> None:
         """Check that array and grid belong together."""
@@ -95,7 +67,7 @@ class LabelMap:
     array: AnyArray
     grid: Grid
     labels: LabelTable = NO_LABELS
-    origin: Origin = Origin()
+    origin: Origin = NO_ORIGIN
 
     def __post_init__(self) -> None:
         """Check that array and grid belong together and that labels are integers."""

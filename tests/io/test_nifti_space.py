@@ -12,7 +12,8 @@ from tests.io.images import save_nifti, some_voxels
 from volseg.errors import GeometryError
 from volseg.geometry import Grid
 from volseg.io import read_label_map, read_volume, write_label_map
-from volseg.volume import LabelMap, Origin
+from volseg.origin import Origin
+from volseg.volume import LabelMap
 
 
 def header_of(path: Path) -> nib.Nifti1Header:

@@ -7,8 +7,9 @@ import pytest
 
 from volseg.errors import ConfigError
 from volseg.geometry import Grid
+from volseg.origin import Origin
 from volseg.preprocess import PREPROCESS, PreprocessStep
-from volseg.volume import Origin, Volume
+from volseg.volume import Volume
 
 FIELDS: dict[str, dict[str, Any]] = {
     "respace": {"spacing_mm": (1.1, 0.8, 2.0)},

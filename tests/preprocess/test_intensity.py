@@ -6,8 +6,9 @@ from pydantic import ValidationError
 
 from volseg.errors import IntensityError
 from volseg.geometry import Grid
+from volseg.origin import Origin
 from volseg.preprocess.intensity import ClipPercentiles, Window, ZScore
-from volseg.volume import Origin, Volume
+from volseg.volume import Volume
 
 SHAPE = (5, 6, 7)
 GRID = Grid.from_spacing(SHAPE, (0.7, 0.9, 2.5))

@@ -9,8 +9,9 @@ from matplotlib.image import imread
 from volseg.errors import GeometryError, OutputError
 from volseg.geometry import Grid
 from volseg.labels import LabelTable
+from volseg.origin import Origin
 from volseg.report.preview import draw_preview
-from volseg.volume import LabelMap, Origin, Volume
+from volseg.volume import LabelMap, Volume
 
 SHAPE = (12, 14, 10)
 SPACING_MM = (0.7, 0.9, 2.5)

@@ -16,7 +16,8 @@ from volseg.io.atomic import replacing
 from volseg.io.formats import suffix_of
 from volseg.io.itk_header import check_voxels, read_text_header
 from volseg.io.shear import refuse_sheared
-from volseg.volume import AnyArray, Origin, Volume
+from volseg.origin import Origin
+from volseg.volume import AnyArray, Volume
 
 DTYPES = tuple(
     np.dtype(name) for name in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")

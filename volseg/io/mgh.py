@@ -16,7 +16,8 @@ from volseg.io.atomic import replacing
 from volseg.io.formats import suffix_of
 from volseg.io.shear import refuse_sheared
 from volseg.io.stream import check_claim, open_bytes, read_array
-from volseg.volume import Origin, Volume
+from volseg.origin import Origin
+from volseg.volume import Volume
 
 DTYPES = tuple(np.dtype(name) for name in ("u1", "i2", "i4", "f4"))
 

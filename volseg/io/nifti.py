@@ -19,7 +19,8 @@ from volseg.io.atomic import replacing
 from volseg.io.formats import partner_of, suffix_of
 from volseg.io.nifti_space import read_space, write_space
 from volseg.io.stream import check_claim, open_bytes, read_array
-from volseg.volume import AnyArray, Origin, Volume
+from volseg.origin import Origin
+from volseg.volume import AnyArray, Volume
 
 DTYPES = tuple(
     np.dtype(name) for name in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")

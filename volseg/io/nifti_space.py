@@ -10,7 +10,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from volseg.errors import GeometryError
 from volseg.geometry import FloatArray, Grid, Shape
-from volseg.volume import NiftiSpace
+from volseg.origin import NiftiSpace
 
 SFORM_QFORM_TOLERANCE_MM = 0.1
 """sform and qform agree up to this; a float32 quaternion near a half turn alone may lose some hundredths of a mm."""

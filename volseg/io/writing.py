@@ -8,7 +8,8 @@ import numpy as np
 
 from volseg.errors import OutputError
 from volseg.io.formats import KNOWN_SUFFIXES, Format, format_of, partner_of, suffix_of
-from volseg.volume import AnyArray, LabelMap, Origin, Volume
+from volseg.origin import Origin
+from volseg.volume import AnyArray, LabelMap, Volume
 
 _LABEL_DTYPES = tuple(np.dtype(name) for name in ("u1", "u2", "i2", "i4", "u4", "i8", "u8"))
 

@@ -13,9 +13,10 @@ from safetensors.numpy import save as encode_tensors
 
 from volseg.errors import PackageError, VolsegError
 from volseg.geometry import Grid
+from volseg.origin import Origin
 from volseg.package.archive import CARD, GOLDEN, INFO, WEIGHTS, read_members, write_members
 from volseg.package.info import ModelInfo, parse_info
-from volseg.volume import AnyArray, LabelMap, Origin, Volume
+from volseg.volume import AnyArray, LabelMap, Volume
 
 Weights = Mapping[str, npt.NDArray[Any]]
 

@@ -55,9 +55,11 @@ def run_training(
 
 
 def split_cases(config: TrainConfig) -> tuple[list[Case], list[Case]]:
-    """The dataset's cases as (training, held out)."""
+    """The dataset's cases as (training, held out); none are held out where the fold is "all"."""
     cases = {case.id: case for case in config.dataset()}
     split = config.split
+    if split.fold == "all":
+        return [cases[name] for name in sorted(cases)], []
     training, held_out = split_folds(cases, split.folds, fold=split.fold, seed=split.seed)
     return [cases[name] for name in training], [cases[name] for name in held_out]
 

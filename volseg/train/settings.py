@@ -43,10 +43,11 @@ AnyPostprocess = Annotated[SerializeAsAny[PostprocessStep], _found_in(POSTPROCES
 
 
 class SplitConfig(Config):
-    """Which cases train and which validate: fold `fold` of a seeded `folds`-fold split."""
+    """Which cases train and which validate: fold `fold` of a seeded `folds`-fold split validates."""
 
     folds: int = Field(default=5, ge=2)
-    fold: NonNegativeInt = 0
+    fold: NonNegativeInt | Literal["all"] = 0
+    """"all" trains on every case and validates on none; train the folds too, to know how good the recipe is."""
     seed: int = 0
 
 
