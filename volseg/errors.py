@@ -4,6 +4,7 @@ VolsegError               anything the user can act on; the command line prints 
 ├── InputError            a file or value given by the user cannot be used
 │   ├── FileFormatError   not a readable image: wrong format, truncated, size and header disagree
 │   ├── GeometryError     the position of the voxels in the patient is missing, impossible or contradictory
+│   ├── SeriesError       a DICOM series cannot become one volume; it carries a reason code
 │   └── IntensityError    the voxel values cannot be used: NaN, infinity, RGB, complex
 ├── OutputError           a result cannot be written
 ├── ConfigError           a configuration file or option is wrong
@@ -31,6 +32,14 @@ class FileFormatError(InputError):
 
 class GeometryError(InputError):
     """The voxel-to-patient mapping is missing, impossible or contradictory."""
+
+
+class SeriesError(InputError):
+    """A DICOM series cannot become one volume; `reason` is a code for tables, such as "missing-slices"."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class IntensityError(InputError):
