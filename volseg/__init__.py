@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from volseg.io import read_label_map, read_volume, write_label_map, write_volume
     from volseg.labels import Label, LabelTable
     from volseg.report.preview import draw_preview
-    from volseg.train.export import score_cases
     from volseg.train.run import held_out_cases
+    from volseg.train.scoring import score_cases
     from volseg.volume import LabelMap, Volume
 
     __version__: str
@@ -61,7 +61,7 @@ _HOMES = {
     "predict": "volseg.api",
     "read_label_map": "volseg.io",
     "read_volume": "volseg.io",
-    "score_cases": "volseg.train.export",
+    "score_cases": "volseg.train.scoring",
     "summarise": "volseg.evaluate",
     "write_label_map": "volseg.io",
     "write_scores": "volseg.evaluate",

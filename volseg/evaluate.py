@@ -172,6 +172,14 @@ def write_scores(scores: Sequence[Score], path: Path) -> None:
         unfinished.write_text(text.getvalue(), encoding="utf-8", newline="")
 
 
+def read_scores(path: Path) -> list[Score]:
+    """The scores that write_scores wrote."""
+    with path.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    kinds = {"case": str, "label": int, "name": str}
+    return [Score(**{name: kinds.get(name, float)(text) for name, text in row.items()}) for row in rows]
+
+
 def _evaluate_pairs(
     pairs: Mapping[str, tuple[Path, Path]], labels: LabelTable | None, tolerance_mm: float
 ) -> list[Score]:

@@ -23,13 +23,19 @@ def card_text(info: ModelInfo, summaries: Sequence[Summary]) -> str:
 - Training: {training.steps} steps, {training.epochs:.0f} epochs; volseg {info.volseg_version}, commit {info.git_commit}
 - Licence of the weights: {info.data_licence}, as the data's
 
-## Scores on held-out cases
+## Scores
 
-{_score_table(summaries)}
-
-Mean ± standard deviation over {summaries[0].cases} cases that were not trained on, each predicted from its file with this
-package. HD95: 95th percentile of the symmetric surface distance. NSD: surface Dice at 1 mm.
+{_scores(info, summaries)}
 """
+
+
+def _scores(info: ModelInfo, summaries: Sequence[Summary]) -> str:
+    if not summaries:
+        return "None: no case was held out, and no run of the folds was named."
+    return f"""{_score_table(summaries)}
+
+Mean ± standard deviation over {summaries[0].cases} cases: {info.scores[0].cases}. HD95: 95th percentile of the symmetric
+surface distance. NSD: surface Dice at 1 mm."""
 
 
 def _score_table(summaries: Sequence[Summary]) -> str:

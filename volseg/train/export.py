@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.datasets import Case
-from volseg.evaluate import Score, Summary, evaluate_maps, summarise, write_scores
-from volseg.infer.predictor import Predictor, golden_case
+from volseg.evaluate import Summary, summarise, write_scores
+from volseg.infer.predictor import golden_case
 from volseg.io import read_volume
 from volseg.labels import LabelTable, default_colour
 from volseg.package import (
@@ -25,8 +25,8 @@ from volseg.package import (
     TrainingInfo,
     write_package,
 )
-from volseg.train.cache import read_case
 from volseg.train.card import card_text
+from volseg.train.scoring import cases_in_words, cross_validation_scores, score_cases
 from volseg.train.settings import TrainConfig
 
 _METRICS = {"dice": "dice", "hd95_mm": "hausdorff95_mm", "nsd_1mm": "surface_dice"}
@@ -44,7 +44,8 @@ def export_package(
     """Write `<name>.volseg` and `scores.csv` into the run folder.
 
     The held-out cases are predicted from their files by the packed model itself (half-precision weights, tiles,
-    postprocessing), so the scores in the card are those a user gets.
+    postprocessing), so the scores in the card are those a user gets. A model of all cases quotes the runs of the
+    folds (`cross_validation`).
 
     Args:
         config: the training's configuration.
@@ -57,7 +58,10 @@ def export_package(
     half = {name: _half_precision(array) for name, array in weights.items()}
     info = describe_model(config, [case.id for case in training], len(held_out))
     draft = Package.pack(info, weights=half, card=info.title, golden=None)
-    scores = score_cases(draft, held_out, device=device)
+    if config.split.fold == "all":
+        scores = cross_validation_scores(config, [case.id for case in training])
+    else:
+        scores = score_cases(draft, held_out, device=device)
     write_scores(scores, folder / "scores.csv")
     summaries = summarise(scores)
     info = info.model_copy(update={"scores": [_score_info(row, config) for row in summaries]})
@@ -65,17 +69,6 @@ def export_package(
     path = folder / f"{info.name}.volseg"
     write_package(path, info=info, weights=half, card=card_text(info, summaries), golden=golden)
     return path
-
-
-def score_cases(package: Package, cases: Sequence[Case], *, device: str = "auto") -> list[Score]:
-    """Predict labelled cases from their files with a package and score them against their label maps."""
-    predictor = Predictor(package, device=device)
-    scores: list[Score] = []
-    for case in cases:
-        volume, reference = read_case(case)
-        found = predictor.predict(volume).label_map
-        scores += evaluate_maps(found, reference, labels=package.info.label_table, case=case.id)
-    return scores
 
 
 def describe_model(config: TrainConfig, training_ids: Sequence[str], held_out_count: int) -> ModelInfo:
@@ -100,8 +93,9 @@ def describe_model(config: TrainConfig, training_ids: Sequence[str], held_out_co
             dataset_licence=card.data_licence,
             case_count=len(training_ids),
             case_ids_sha256=hashlib.sha256("\n".join(sorted(training_ids)).encode()).hexdigest(),
-            split=f"{len(training_ids)} of {total} labelled cases; fold {split.fold} of {split.folds} (seed {split.seed}) "
-            f"held out; averaged weights (EMA {optimizer.ema_decay}) of the last step, not the best one",
+            split=f"{len(training_ids)} of {total} labelled cases; "
+            + ("none" if split.fold == "all" else f"fold {split.fold} of {split.folds} (seed {split.seed})")
+            + f" held out; averaged weights (EMA {optimizer.ema_decay}) of the last step, not the best one",
             steps=config.steps,
             epochs=config.steps * config.batch_size / len(training_ids),
         ),
@@ -130,10 +124,9 @@ def label_infos(labels: LabelTable, config: TrainConfig) -> list[LabelInfo]:
 
 
 def _score_info(summary: Summary, config: TrainConfig) -> ScoreInfo:
-    split = config.split
     return ScoreInfo(
         label=summary.name,
-        cases=f"held-out fold {split.fold} of {split.folds} (seed {split.seed}), not used in training",
+        cases=cases_in_words(config),
         case_count=summary.cases,
         means={name: round(summary.mean[measure], 4) for name, measure in _METRICS.items()},
     )

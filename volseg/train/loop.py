@@ -33,7 +33,17 @@ _FIXED = tuple(
     name
     for name in TrainConfig.model_fields
     if name
-    not in {"dataset", "card", "golden", "tile", "mirror_axes", "postprocess", "workers", "validation"}
+    not in {
+        "dataset",
+        "card",
+        "golden",
+        "tile",
+        "mirror_axes",
+        "postprocess",
+        "workers",
+        "validation",
+        "cross_validation",
+    }
 )
 """Settings a resumed run must share with its checkpoint; the others change no weight (the dataset may have moved)."""
 

@@ -10,6 +10,7 @@ from volseg.errors import OutputError
 from volseg.train.cache import build_cache
 from volseg.train.export import export_package
 from volseg.train.loop import Progress, Trainer, TrainingData
+from volseg.train.scoring import cross_validation_scores
 from volseg.train.settings import TrainConfig
 
 
@@ -43,8 +44,10 @@ def run_training(
         raise OutputError(
             f"{folder}: is not empty; choose a new folder, or go on with the run in it by --resume."
         )
-    folder.mkdir(parents=True, exist_ok=True)
     split = split_cases(config)
+    # A mistake in what the card is to quote is told now, not after hours of training.
+    cross_validation_scores(config, [case.id for case in split[0]])
+    folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(config, load_data(config, split, folder / "cache"), folder, device=device)
     if resume:
         trainer.resume()

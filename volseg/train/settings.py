@@ -155,6 +155,8 @@ class TrainConfig(Config):
     mirror_axes: tuple[Literal[0, 1, 2], ...] = ()
     """At inference, average the logits over flips of these axes."""
     postprocess: tuple[AnyPostprocess, ...] = ()
+    cross_validation: tuple[Path, ...] = ()
+    """Run folders of the other folds, whose scores a model of all cases quotes."""
     golden: Path | None = None
     """A small scan, free to share, that the package keeps with the labels it gives as its self-test."""
     card: CardConfig
