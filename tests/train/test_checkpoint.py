@@ -1,9 +1,10 @@
+import errno
 import pickle
 
 import pytest
 import torch
 
-from volseg.errors import InputError
+from volseg.errors import InputError, OutputError
 from volseg.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
@@ -30,10 +31,10 @@ def test_a_crash_while_writing_leaves_the_previous_one(tmp_path, monkeypatch):
 
     def crash(state, stream):
         stream.write(b"half")
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", crash)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OutputError, match="no space left"):
         save_checkpoint(checkpoint(2), tmp_path / "last.pt")
     assert load_checkpoint(tmp_path / "last.pt").step == 1
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]

@@ -1,6 +1,5 @@
 """The state of a training on disk: written whole or not at all, read without running code."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from volseg.errors import InputError
+from volseg.io.atomic import replacing
 
 _FORMAT = 1
 
@@ -28,16 +28,13 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write to a temporary file, flush it to disk, then rename: a crash leaves the previous checkpoint."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            torch.save({"format": _FORMAT, **vars(checkpoint)}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write whole or not at all: a crash leaves the previous checkpoint.
+
+    Raises:
+        OutputError: no space left, or another refusal of the file system.
+    """
+    with replacing(path) as unfinished, unfinished.open("wb") as stream:
+        torch.save({"format": _FORMAT, **vars(checkpoint)}, stream)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
