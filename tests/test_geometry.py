@@ -126,6 +126,39 @@ def test_box_keeps_voxels_where_they_are(
     np.testing.assert_allclose(box.index_to_world(voxels), grid.index_to_world(voxels + start), atol=1e-8)
 
 
+@fast
+@given(grids())
+def test_orthogonal_is_perpendicular_and_just_covers(grid: Grid) -> None:
+    straight = grid.orthogonal()
+    assert straight.shear_degrees < 1e-5
+    np.testing.assert_allclose(straight.spacing_mm, grid.spacing_mm, rtol=1e-9)
+    assert np.sign(np.linalg.det(straight.affine[:3, :3])) == np.sign(np.linalg.det(grid.affine[:3, :3]))
+    places = straight.world_to_index(grid.index_to_world(voxels_of(grid)))
+    np.testing.assert_allclose(places.min(axis=0), 0, atol=1e-6)
+    spare = np.array(straight.shape) - 1 - places.max(axis=0)
+    assert (spare > -1e-5).all()
+    assert (spare < 1).all(), "one voxel less along any axis would not cover it"
+
+
+@fast
+@given(grids(is_sheared=False))
+def test_orthogonal_of_a_grid_without_shear_is_that_grid(grid: Grid) -> None:
+    assert not grid.is_sheared
+    assert grid.orthogonal().is_same(grid, tolerance_mm=1e-6)
+
+
+@pytest.mark.parametrize("degrees", [-20.0, 0.1, 12.5])
+def test_orthogonal_of_a_tilted_gantry_keeps_the_image_plane(degrees: float) -> None:
+    grid = Grid(SHAPE, affine_of(shear=float(np.sin(np.radians(degrees)))))
+    assert grid.is_sheared
+    assert grid.shear_degrees == pytest.approx(abs(degrees))
+    straight = grid.orthogonal()
+    np.testing.assert_allclose(straight.affine[:3, :2], grid.affine[:3, :2], atol=1e-12)
+    assert straight.shape[0] == grid.shape[0]
+    assert straight.shape[1] > grid.shape[1], "the planes slide along their second axis"
+    assert straight.affine[:3, 2] @ grid.affine[:3, 2] > 0
+
+
 def test_box_without_extent_is_refused() -> None:
     with pytest.raises(GeometryError, match="positive extents"):
         oblique_grid().box((2, 2, 2), (2, 4, 4))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from volseg.geometry import Grid
     from volseg.infer.predictor import Predictor
     from volseg.io import read_label_map, read_volume, write_label_map, write_volume
+    from volseg.io.dicom.index import index_series
+    from volseg.io.dicom.reading import read_series
     from volseg.labels import Label, LabelTable
     from volseg.report.preview import draw_preview
     from volseg.train.run import held_out_cases
@@ -36,9 +38,11 @@ __all__ = [
     "Volume",
     "draw_preview",
     "held_out_cases",
+    "index_series",
     "load_model",
     "predict",
     "read_label_map",
+    "read_series",
     "read_volume",
     "score_cases",
     "summarise",
@@ -57,9 +61,11 @@ _HOMES = {
     "Volume": "volseg.volume",
     "draw_preview": "volseg.report.preview",
     "held_out_cases": "volseg.train.run",
+    "index_series": "volseg.io.dicom.index",
     "load_model": "volseg.api",
     "predict": "volseg.api",
     "read_label_map": "volseg.io",
+    "read_series": "volseg.io.dicom.reading",
     "read_volume": "volseg.io",
     "score_cases": "volseg.train.scoring",
     "summarise": "volseg.evaluate",

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from volseg.infer.predictor import Predictor
-from volseg.io import read_volume, write_label_map, write_volume
-from volseg.outputs import check_image_output, check_output, default_output, probabilities_output
+from volseg.io import is_dicom_source, read_volume, stack_channels, write_label_map, write_volume
+from volseg.outputs import OutputFormat, Outputs, plan_outputs
 from volseg.package import ModelInfo, Package, load_package
 from volseg.report.preview import check_preview_name, draw_preview
 from volseg.volume import LabelMap, Volume
@@ -17,6 +17,18 @@ from volseg.zoo import find
 DeviceName = Literal["auto", "cpu", "cuda"]
 
 DEFAULT_MODEL = "hippocampus"
+
+
+@dataclass(frozen=True)
+class SeriesOptions:
+    """How a DICOM source is read."""
+
+    series: str | None = None
+    """A key of index_series, a series UID or the ending of one; None lets the model's rules choose."""
+    allow_gaps: bool = False
+    """Fill missing and irregular slices by resampling."""
+    join: bool = False
+    """Put series together that are one volume sent under several UIDs."""
 
 
 def load_model(model: str | Path) -> Package:
@@ -33,13 +45,16 @@ def predict(
     model: str | Path = DEFAULT_MODEL,
     *,
     device: DeviceName = "auto",
+    options: SeriesOptions | None = None,
 ) -> LabelMap:
     """Segment one case.
 
     Args:
-        source: an image file, several files (the channels of one case, in the model's order), or a Volume.
+        source: an image file, a folder, zip or DICOMDIR of DICOM files, several of them (the channels of one case, in
+            the model's order), or a Volume.
         model: the name of a bundled model (`volseg models`) or the path of a .volseg package.
         device: "cpu", "cuda", or "auto" for the GPU where there is one.
+        options: how a DICOM source is read.
 
     Returns:
         The labels on the source's own grid.
@@ -48,7 +63,11 @@ def predict(
         VolsegError: the input, the model or the device cannot be used; the message says why.
     """
     package = load_model(model)
-    volume = source if isinstance(source, Volume) else read_volume(source)
+    if isinstance(source, Volume):
+        volume = source
+    else:
+        paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source]
+        volume, _ = _read_case(paths, package.info, options or SeriesOptions())
     return Predictor(package, device=device).predict(volume).label_map
 
 
@@ -62,48 +81,94 @@ class SavedPrediction:
     files: tuple[Path, ...]
     seconds: float
     """Wall time from reading the model to the last file written."""
+    choices: tuple[str, ...] = ()
+    """Which DICOM series was taken and why, then which were not; one line for each."""
 
 
 def predict_files(
     sources: Sequence[Path],
-    output: Path | None = None,
+    outputs: Outputs | None = None,
     *,
     model: str | Path = DEFAULT_MODEL,
     device: DeviceName = "auto",
-    save_probabilities: bool = False,
-    preview: Path | None = None,
+    options: SeriesOptions | None = None,
 ) -> SavedPrediction:
     """Segment the files of one case and write the result; every path is checked before the model runs.
 
     Args:
-        sources: the channels of one case, in the model's order.
-        output: the label map; by default `<first source>_seg.nii.gz` beside the first source.
+        sources: the channels of one case, in the model's order: image files, or folders, archives or files of DICOM.
+        outputs: what to write where; by default `<first source>_seg.nii.gz` beside the first source.
         model: the name of a bundled model or the path of a .volseg package.
         device: "cpu", "cuda", or "auto" for the GPU where there is one.
-        save_probabilities: also write `<output>_prob.nii.gz`, one channel per label, background first.
-        preview: also draw the labels over the scan into this PNG.
+        options: how a DICOM source is read.
 
     Raises:
         VolsegError: an input, the model, the device or an output cannot be used; the message says why.
     """
     start = time.perf_counter()
-    target = default_output(sources[0]) if output is None else output
-    check_image_output(target, sources)
-    probabilities_path = probabilities_output(target) if save_probabilities else None
-    if probabilities_path is not None:
-        check_image_output(probabilities_path, sources)
-    if preview is not None:
-        check_preview_name(preview)
-        check_output(preview, sources)
+    outputs = outputs or Outputs()
+    if outputs.preview is not None:
+        check_preview_name(outputs.preview)
+    planned = plan_outputs(outputs, sources)
     package = load_model(model)
-    volume = read_volume(list(sources))
+    volume, choices = _read_case(sources, package.info, options or SeriesOptions())
     predictor = Predictor(package, device=device)
-    prediction = predictor.predict(volume, keep_probabilities=save_probabilities)
-    write_label_map(prediction.label_map, target, source=volume)
-    if probabilities_path is not None and prediction.probabilities is not None:
-        write_volume(prediction.probabilities, probabilities_path, source=volume)
-    if preview is not None:
-        draw_preview(volume, prediction.label_map, preview)
-    files = tuple(path for path in (target, probabilities_path, preview) if path is not None)
-    seconds = time.perf_counter() - start
-    return SavedPrediction(prediction.label_map, package.info, str(predictor.device), files, seconds)
+    prediction = predictor.predict(volume, keep_probabilities=outputs.save_probabilities)
+    for output_format, path in planned.label_maps.items():
+        _write(prediction.label_map, path, output_format, source=volume, model=package.info)
+    if planned.probabilities is not None and prediction.probabilities is not None:
+        write_volume(prediction.probabilities, planned.probabilities, source=volume)
+    if planned.preview is not None:
+        draw_preview(volume, prediction.label_map, planned.preview)
+    return SavedPrediction(
+        prediction.label_map,
+        package.info,
+        str(predictor.device),
+        planned.files,
+        time.perf_counter() - start,
+        choices,
+    )
+
+
+def _read_case(
+    sources: Sequence[Path], info: ModelInfo, options: SeriesOptions
+) -> tuple[Volume, tuple[str, ...]]:
+    """The channels of a case as one volume, and the words for which series were chosen."""
+    volumes, lines = [], []
+    for channel, source in enumerate(sources):
+        if is_dicom_source(source):
+            volume, told = _read_dicom(source, info, min(channel, len(info.channels) - 1), options)
+            lines += told
+        else:
+            volume = read_volume(source)
+        volumes.append(volume)
+    return stack_channels(volumes), tuple(lines)
+
+
+def _read_dicom(
+    source: Path, info: ModelInfo, channel: int, options: SeriesOptions
+) -> tuple[Volume, list[str]]:
+    """The series of a DICOM source that is for a channel of the model, and the words for why."""
+    # pydicom is loaded when DICOM is met.
+    from volseg.io.dicom.index import index_series  # noqa: PLC0415
+    from volseg.io.dicom.reading import read_summary  # noqa: PLC0415
+    from volseg.series_choice import choose_series  # noqa: PLC0415
+
+    summaries = index_series(source, join=options.join, allow_gaps=options.allow_gaps)
+    choice = choose_series(summaries, source, info=info, channel=channel, series=options.series)
+    return read_summary(choice.summary, summaries), choice.lines()
+
+
+def _write(
+    label_map: LabelMap, path: Path, output_format: OutputFormat, *, source: Volume, model: ModelInfo
+) -> None:
+    if output_format == "nifti":
+        write_label_map(label_map, path, source=source)
+    elif output_format == "dicomseg":
+        from volseg.io.dicom.seg import write_seg  # noqa: PLC0415 - highdicom is loaded when a SEG is written
+
+        write_seg(label_map, path, source=source, model=model.name, model_version=model.version)
+    else:
+        from volseg.io.dicom.rtstruct import write_rtstruct  # noqa: PLC0415 - as above
+
+        write_rtstruct(label_map, path, source=source)

@@ -19,6 +19,12 @@ Shape = tuple[int, int, int]
 SAME_GRID_TOLERANCE_MM = 1e-3
 """Two grids are the same when no corner voxel centre moves by more than this (float32 headers lose up to ~1e-4 mm)."""
 
+SHEAR_TOLERANCE_DEGREES = 0.05
+"""The axes of a grid count as perpendicular while no two are further than this from a right angle."""
+
+_WHOLE_TOLERANCE = 1e-6
+"""An extent this far (in voxels) above a whole number is that number: rounding, not another voxel."""
+
 _AXIS_LETTERS = ("LR", "PA", "IS")
 
 
@@ -86,6 +92,18 @@ class Grid:
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     @property
+    def shear_degrees(self) -> float:
+        """How far the two least perpendicular axes are from a right angle: the tilt of a tilted gantry."""
+        directions = self.affine[:3, :3] / self.spacing_mm
+        cosine = np.abs(directions.T @ directions - np.eye(3)).max()
+        return float(np.degrees(np.arcsin(min(1.0, float(cosine)))))
+
+    @property
+    def is_sheared(self) -> bool:
+        """Whether its axes are not perpendicular, beyond SHEAR_TOLERANCE_DEGREES."""
+        return self.shear_degrees > SHEAR_TOLERANCE_DEGREES
+
+    @property
     def axis_codes(self) -> str:
         """The world direction each array axis mostly points to, such as "RAS" or "LIP"."""
         order, signs = self._nearest_axes()
@@ -139,6 +157,25 @@ class Grid:
         scale[:3, :3] = np.diag(ratio)
         scale[:3, 3] = (ratio - 1) / 2
         return Grid((extents[0], extents[1], extents[2]), self.affine @ scale)
+
+    def orthogonal(self) -> "Grid":
+        """The smallest perpendicular grid of this spacing whose voxel centres enclose all of this grid's.
+
+        The first axis keeps its direction, the second keeps its plane with the first (its direction, where they are
+        perpendicular, as those of a DICOM image are), the third becomes the normal of that plane, on the side where it
+        was. A grid without shear gives itself.
+        """
+        first, second, third = (self.affine[:3, :3] / self.spacing_mm).T
+        second = second - (first @ second) * first
+        normal = np.cross(first, second)
+        directions = np.stack([first, second, normal if normal @ third > 0 else -normal], axis=1)
+        affine = np.eye(4)
+        affine[:3, :3] = directions / np.linalg.norm(directions, axis=0) * self.spacing_mm
+        places = (self.corners() - self.affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+        lowest, highest = places.min(axis=0), places.max(axis=0)
+        affine[:3, 3] = self.affine[:3, 3] + affine[:3, :3] @ lowest
+        extents = np.ceil(highest - lowest - _WHOLE_TOLERANCE).astype(int).tolist()
+        return Grid((extents[0] + 1, extents[1] + 1, extents[2] + 1), affine)
 
     def axes_towards(self, codes: str) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
         """How to permute and flip array axes so that they point to the given codes, such as "RAS".

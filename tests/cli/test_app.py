@@ -9,8 +9,19 @@ import pytest
 import volseg.zoo
 from volseg.cli.app import app
 
-VERBS = ("predict", "train", "evaluate", "info", "models", "doctor")
-HEAVY = {"torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK", "pydantic", "matplotlib", "rich"}
+VERBS = ("predict", "inspect", "convert", "train", "evaluate", "info", "models", "doctor")
+HEAVY = {
+    "torch",
+    "monai",
+    "numpy",
+    "scipy",
+    "nibabel",
+    "SimpleITK",
+    "pydantic",
+    "matplotlib",
+    "rich",
+    "pydicom",
+}
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:

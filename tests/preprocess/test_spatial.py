@@ -50,7 +50,7 @@ def test_orient_refuses_impossible_codes():
 
 @pytest.mark.parametrize("order", ["linear", "cubic"])
 def test_respace_keeps_directions_and_box(order):
-    volume = make_volume((20, 22, 12))
+    volume = make_volume((20, 22, 12), shear=0)
     respaced = Respace(spacing_mm=(1.0, 0.5, 1.25), order=order)(volume)
     np.testing.assert_allclose(respaced.grid.spacing_mm, (1.0, 0.5, 1.25))
     assert respaced.grid.shape == (14, 40, 24)
@@ -63,8 +63,9 @@ def test_respace_keeps_directions_and_box(order):
     assert np.isfinite(respaced.array).all()
 
 
-def test_respace_keeps_a_bright_blob_in_place():
-    volume = make_volume((20, 22, 12))
+@pytest.mark.parametrize("shear", [0, 0.4])
+def test_respace_keeps_a_bright_blob_in_place(shear):
+    volume = make_volume((20, 22, 12), shear=shear)
     centre = volume.grid.index_to_world([12.0, 7.0, 5.0])
     points = volume.grid.index_to_world(
         np.stack(np.meshgrid(*map(np.arange, volume.grid.shape), indexing="ij"), -1)
@@ -76,8 +77,35 @@ def test_respace_keeps_a_bright_blob_in_place():
     np.testing.assert_allclose(np.average(world, axis=0, weights=weights), centre, atol=0.1)
 
 
+@pytest.mark.parametrize("spacing", [(0.7, 0.9, 1.25), (0.7, 0.9, 2.5 * np.hypot(1, 0.3))])
+def test_respace_straightens_a_tilted_grid_and_covers_it(spacing):
+    volume = make_volume((20, 22, 12), shear=0.3)
+    respaced = Respace(spacing_mm=spacing)(volume)
+    assert respaced.grid.shear_degrees < 1e-6
+    np.testing.assert_allclose(respaced.grid.spacing_mm, spacing)
+    places = respaced.grid.world_to_index(volume.grid.corners())
+    assert (places > -0.5 - 1e-9).all()
+    assert (places < np.array(respaced.grid.shape) - 0.5 + 1e-9).all()
+
+
+def test_respace_invents_no_edge_beyond_a_tilted_volume():
+    """Border values go on; a constant below them would look like the end of the body."""
+    volume = make_volume((20, 22, 12), shear=0.3)
+    rows = 500.0 + 10 * np.arange(20).reshape(1, 20, 1, 1)
+    array = np.broadcast_to(rows, (2, 20, 22, 12)).copy()
+    array[:, 10, 11, 6] = -900
+    respaced = Respace(spacing_mm=(0.7, 0.9, 2.0))(volume.with_array(array))
+    places = volume.grid.world_to_index(
+        respaced.grid.index_to_world(np.moveaxis(np.indices(respaced.grid.shape), 0, -1))
+    )
+    beyond = (places[..., 1] < -1) | (places[..., 1] > 22)
+    assert beyond.any()
+    expected = 500 + 10 * np.clip(places[..., 0], 0, 19)
+    np.testing.assert_allclose(respaced.array[0][beyond], expected[beyond], atol=0.1)
+
+
 def test_respace_is_free_at_the_same_spacing():
-    volume = make_volume()
+    volume = make_volume(shear=0)
     first, second, third = volume.grid.spacing_mm
     assert Respace(spacing_mm=(first + 4e-4, second, third - 4e-4))(volume) is volume
     assert Respace(spacing_mm=(first + 3e-3, second, third))(volume) is not volume

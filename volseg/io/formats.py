@@ -64,6 +64,23 @@ def format_of(path: Path) -> Format | None:
     return None if module is None else cast(Format, importlib.import_module(f"volseg.io.{module}"))
 
 
+def is_dicom_source(path: str | Path) -> bool:
+    """Whether a path is to be read as DICOM: a folder, a zip, a DICOMDIR, or a file that is DICOM by its content.
+
+    An image suffix decides without a look at the file, but for `.img` without its `.hdr`, which scanners use too.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return True
+    header = partner_of(path)
+    lonely_img = suffix_of(path) == ".img" and header is not None and not header.exists()
+    if not path.is_file() or (is_image(path) and not lonely_img):
+        return False
+    if path.suffix.lower() == ".zip" or path.name.upper() == "DICOMDIR":
+        return True
+    return bool(importlib.import_module("volseg.io.dicom.files").is_dicom(path))
+
+
 def partner_of(path: Path) -> Path | None:
     """The second file of a format that keeps header and voxels apart: scan.img for scan.hdr; None for others."""
     partner = _PARTNERS.get(suffix_of(path))

@@ -8,7 +8,7 @@ import numpy as np
 
 from volseg.errors import FileFormatError, GeometryError, InputError, IntensityError
 from volseg.geometry import Grid
-from volseg.io.formats import KNOWN_SUFFIXES, format_of, suffix_of
+from volseg.io.formats import KNOWN_SUFFIXES, format_of, is_dicom_source, suffix_of
 from volseg.io.stream import readable
 from volseg.labels import NO_LABELS, LabelTable
 from volseg.volume import AnyArray, LabelMap, Volume
@@ -23,6 +23,9 @@ LABEL_ROUNDING_TOLERANCE = 1e-4
 def read_volume(source: str | Path | Sequence[str | Path]) -> Volume:
     """Read one image, or several files as the channels of one case.
 
+    A folder, a zip archive, a DICOMDIR and a DICOM file give the one DICOM volume in them; where there are several, see
+    volseg.read_series.
+
     Args:
         source: one path, or one per channel (in the model's order). A file may itself hold several channels.
 
@@ -35,10 +38,20 @@ def read_volume(source: str | Path | Sequence[str | Path]) -> Volume:
         FileFormatError: a file is no image volseg knows, damaged, empty, or its size and header disagree.
         GeometryError: the position is unusable, or the files do not share a grid.
         IntensityError: voxels are NaN, infinite, complex or colours.
+        SeriesError: no DICOM series can be read, or several could be meant.
     """
     if isinstance(source, (str, Path)):
         return _read_one(Path(source))
-    volumes = [_read_one(Path(path)) for path in source]
+    return stack_channels([_read_one(Path(path)) for path in source])
+
+
+def stack_channels(volumes: Sequence[Volume]) -> Volume:
+    """Volumes of one grid as the channels of one, in this order.
+
+    Raises:
+        InputError: there is none.
+        GeometryError: they do not share a grid.
+    """
     if not volumes:
         raise InputError("no image was given; expected at least one path.")
     for volume in volumes[1:]:
@@ -53,10 +66,19 @@ def read_volume(source: str | Path | Sequence[str | Path]) -> Volume:
 def read_label_map(path: str | Path, labels: LabelTable = NO_LABELS) -> LabelMap:
     """Read a label map [I, J, K]. Floats that are whole numbers become the smallest unsigned integers that hold them.
 
+    A DICOM SEG gives its segments on the grid of the series they were drawn on, and names them itself where no labels
+    are given.
+
     Raises:
         InputError, FileFormatError, GeometryError: as read_volume.
         IntensityError: fractional or negative voxels, or more than one channel.
     """
+    if Path(path).is_file() and is_dicom_source(path):
+        segments = _segments(Path(path))
+        return replace(segments, labels=labels) if len(labels) else segments
+    with readable(Path(path)):
+        if Path(path).is_dir():
+            raise IsADirectoryError
     volume = _read_one(Path(path))
     if volume.channels != 1:
         raise IntensityError(
@@ -72,13 +94,16 @@ def read_label_map(path: str | Path, labels: LabelTable = NO_LABELS) -> LabelMap
 
 def _read_one(path: Path) -> Volume:
     with readable(path):
-        if path.is_dir():
-            raise IsADirectoryError
         found = path.stat()
+    if found.st_size and is_dicom_source(path):
+        volume = _read_dicom(path)
+        _check_finite(volume)
+        return volume
     image_format = format_of(path)
     if image_format is None:
         raise FileFormatError(
-            f"{path}: the suffix '{path.suffix}' is no image format volseg reads; known are {', '.join(KNOWN_SUFFIXES)}."
+            f"{path}: the suffix '{path.suffix}' is no image format volseg reads; known are {', '.join(KNOWN_SUFFIXES)}, "
+            "and DICOM files of any name."
         )
     if found.st_size == 0:
         raise FileFormatError(
@@ -87,6 +112,18 @@ def _read_one(path: Path) -> Volume:
     volume = image_format.read(path)
     _check_finite(volume)
     return volume
+
+
+def _read_dicom(path: Path) -> Volume:
+    from volseg.io.dicom.reading import read_series  # noqa: PLC0415 - pydicom is loaded when DICOM is met
+
+    return read_series(path)
+
+
+def _segments(path: Path) -> LabelMap:
+    from volseg.io.dicom.seg import read_seg  # noqa: PLC0415 - pydicom is loaded when DICOM is met
+
+    return read_seg(path)
 
 
 def _check_finite(volume: Volume) -> None:
@@ -142,7 +179,7 @@ def _check_shares_grid(first: Volume, other: Volume) -> None:
         )
 
 
-def _stack(volumes: list[Volume]) -> AnyArray:
+def _stack(volumes: Sequence[Volume]) -> AnyArray:
     """All channels as one array [C, I, J, K], each kept first axis fastest as it was read."""
     grid: Grid = volumes[0].grid
     dtype = np.result_type(*(volume.array.dtype for volume in volumes))

@@ -46,10 +46,13 @@ class Orient(PreprocessStep):
 
 @PREPROCESS.add
 class Respace(PreprocessStep):
-    """Resample to another spacing in mm, along the same (possibly oblique or sheared) directions; float32.
+    """Resample to another spacing in mm, along the same (possibly oblique) directions; float32.
 
-    Covers the same box of space (see Grid.with_spacing). Nothing is smoothed first (see volseg.resample). A volume
-    that has this spacing within SAME_SPACING_TOLERANCE_MM is returned as it is.
+    Covers the same box of space (see Grid.with_spacing). A sheared grid (gantry tilt) becomes perpendicular, covering
+    all of the sheared one (see Grid.orthogonal): a network has learned what anatomy looks like, not what a tilt makes of
+    it. In the wedges beyond the sheared volume its border values go on, as a network takes an empty corner for an edge
+    of the body. Nothing is smoothed first (see volseg.resample). A volume without shear that has this spacing within
+    SAME_SPACING_TOLERANCE_MM is returned as it is.
     """
 
     name: Literal["respace"] = "respace"
@@ -58,10 +61,25 @@ class Respace(PreprocessStep):
 
     def __call__(self, volume: Volume) -> Volume:
         """[C, I, J, K] at the new spacing."""
+        if volume.grid.is_sheared:
+            grid = volume.grid.orthogonal().with_spacing(self.spacing_mm)
+            return resample_volume(_continued(volume, grid), grid, order=self.order)
         differences = np.abs(np.subtract(volume.grid.spacing_mm, self.spacing_mm))
         if differences.max() <= SAME_SPACING_TOLERANCE_MM:
             return volume
         return resample_volume(volume, volume.grid.with_spacing(self.spacing_mm), order=self.order)
+
+
+def _continued(volume: Volume, grid: Grid) -> Volume:
+    """The volume, its border values repeated along its own axes until the grid lies within."""
+    places = volume.grid.world_to_index(grid.corners())
+    last = np.subtract(volume.grid.shape, 1)
+    before = np.ceil(np.maximum(0, -places.min(axis=0))).astype(int).tolist()
+    behind = np.ceil(np.maximum(0, places.max(axis=0) - last)).astype(int).tolist()
+    stop = [extent + more for extent, more in zip(volume.grid.shape, behind, strict=True)]
+    padded = np.pad(volume.array, ((0, 0), *zip(before, behind, strict=True)), mode="edge")
+    box = volume.grid.box((-before[0], -before[1], -before[2]), (stop[0], stop[1], stop[2]))
+    return volume.with_array(padded, box)
 
 
 @PREPROCESS.add

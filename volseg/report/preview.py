@@ -111,10 +111,17 @@ def draw_preview(volume: Volume, label_map: LabelMap, path: Path | str) -> None:
             f"{volume.origin}: scan {volume.grid.shape} and label map {label_map.grid.shape} are not on the same grid "
             f"(corners differ by {volume.grid.distance_mm(label_map.grid):.3g} mm); resample one onto the other first."
         )
-    title = str(volume.origin) if volume.origin.path is None else volume.origin.path.name
-    figure = _draw(_scene(volume, label_map), _legend(label_map), title)
+    figure = _draw(_scene(volume, label_map), _legend(label_map), _title(volume))
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", facecolor="black")
+
+
+def _title(volume: Volume) -> str:
+    """The file's name; of DICOM the modality only, as folders are often named after the patient."""
+    origin = volume.origin
+    if origin.dicom is not None:
+        return f"{origin.modality or 'DICOM'} series"
+    return str(origin) if origin.path is None else origin.path.name
 
 
 def _scene(volume: Volume, label_map: LabelMap) -> _Scene:

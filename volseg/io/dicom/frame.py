@@ -71,6 +71,8 @@ class Encoding:
     photometric: str
     has_modality_lut: bool = False
     is_big_endian: bool = False
+    is_float: bool = False
+    """Float or double float pixel data (7FE0,0008 and 0009)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,8 @@ class Dropped:
     reason: Reason
     text: str
     frame: int | None = None
+    series: SeriesText | None = None
+    """The series it names, where its header could be read that far and says so."""
 
 
 @dataclass(frozen=True, slots=True)
