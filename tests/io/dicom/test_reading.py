@@ -211,7 +211,7 @@ def test_a_series_that_lost_a_file_to_damage_is_refused(folder: Path):
     written = write_series(folder, CT)
     outermost = written.files[-1]  # at the end of the stack no gap would show
     whole = outermost.read_bytes()
-    outermost.write_bytes(whole[: whole.index(CT.series_uid.encode()) + 40])
+    outermost.write_bytes(whole[: whole.rindex(CT.series_uid.encode()) + 40])
     with pytest.raises(SeriesError, match=outermost.name) as caught:
         read_series(folder)
     assert caught.value.reason == "unreadable"
