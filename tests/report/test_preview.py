@@ -138,3 +138,36 @@ def test_a_picture_is_replaced_whole(tmp_path: Path):
     draw_preview(volume, label_map, tmp_path / "a.png")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def sided(columns: slice, *names: str) -> tuple[Volume, LabelMap]:
+    """Labels 1 and 2 at the right and the left of the body, each in a sagittal plane of its own."""
+    volume = phantom()[0]
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[9:11, 2:12, 2:8] = 1
+    labels[2:4, columns, 2:8] = 2
+    return volume, LabelMap(labels, volume.grid, LabelTable.from_names(names))
+
+
+def test_labels_with_sides_have_a_sagittal_view_for_each(tmp_path: Path):
+    whole, part = (
+        slice(2, 12),
+        slice(2, 6),
+    )  # the right plane holds more labels, so it alone is shown without sides
+    for name, columns in (("whole", whole), ("part", part)):
+        draw_preview(*sided(columns, "Right body", "Left body"), tmp_path / f"{name}.png")
+    pictures = [imread(tmp_path / f"{name}.png") for name in ("whole", "part")]
+    width = pictures[0].shape[1]
+    changed = np.abs(pictures[0] - pictures[1]).max(axis=2)[70:450] > 0.2
+    assert changed[:, 3 * width // 4 :].any(), "the last view shows the left side"
+    assert not changed[:, width // 2 : 3 * width // 4].any(), "the third shows the right side"
+
+
+def test_a_legend_of_long_names_fits_the_page(tmp_path: Path):
+    names = ["Right anterior hippocampus", "Right posterior hippocampus", "Left anterior hippocampus"]
+    volume, label_map = phantom()
+    table = LabelTable.from_names([*names, "Left posterior hippocampus"])
+    draw_preview(volume, LabelMap(label_map.array, label_map.grid, table), tmp_path / "a.png")
+    picture = imread(tmp_path / "a.png")[:, :, :3]
+    assert picture[680:, :3].max() == 0, "nothing is cut off at the left edge"
+    assert picture[680:, -3:].max() == 0, "or at the right one"

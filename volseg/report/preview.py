@@ -18,11 +18,14 @@ from matplotlib.patches import Patch
 from volseg.errors import GeometryError, OutputError
 from volseg.io.atomic import replacing
 from volseg.labels import Label, default_colour
+from volseg.report.volumes import sides_of
 from volseg.volume import AnyArray, LabelMap, Volume
 
 SLICES = 6
 MARGIN_MM = 12.0
 FILL_OPACITY = 0.35
+_LEGEND_LETTERS = 120
+"""About what fits into one row of the legend."""
 _WINDOW_SAMPLES = 2_000_000
 """At most about this many voxels are looked at to choose the grey window."""
 
@@ -97,7 +100,8 @@ def check_preview_name(path: Path) -> None:
 def draw_preview(volume: Volume, label_map: LabelMap, path: Path | str) -> None:
     """Draw labels over the first channel of their scan into a PNG.
 
-    Above: three planes where the labels are largest, whole field of view. Below: slices spread over the labels along
+    Above: three planes where the labels are largest, whole field of view; labels named "Right ..." and "Left ..." have a
+    sagittal one each. Below: slices spread over the labels along
     their longest direction, zoomed. Any orientation and spacing; both on one grid.
 
     Raises:
@@ -166,11 +170,10 @@ def _draw(scene: _Scene, legend: list[Patch], title: str) -> Figure:
     FigureCanvasAgg(figure)
     halves = figure.add_gridspec(2, 1, height_ratios=(1.55, 1))
     above, below = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
-    first, last = scene.box()
-    for axes, plane in zip(above.subplots(1, len(PLANES)), PLANES, strict=True):
-        index = int(_densest(scene.labels, plane.normal, int((first + last)[plane.normal] // 2)))
+    views = _views(scene)
+    for axes, (name, plane, index) in zip(above.subplots(1, len(views)), views, strict=True):
         _draw_slice(axes, scene, plane, index)
-        axes.set_title(plane.name, color="white", fontsize=10)
+        axes.set_title(name, color="white", fontsize=10)
     zoomed = scene.zoomed()
     plane = zoomed.best_plane()
     indices = _spread(zoomed.labels, plane.normal)
@@ -185,11 +188,31 @@ def _draw(scene: _Scene, legend: list[Patch], title: str) -> Figure:
         f"{title}\nradiological view: the patient's right is on the left", color="white", fontsize=10
     )
     if legend:
-        columns = min(len(legend), 6)
+        columns = max(
+            1, min(len(legend), _LEGEND_LETTERS // max(len(str(patch.get_label())) for patch in legend))
+        )
         figure.legend(
             handles=legend, loc="outside lower center", ncols=columns, labelcolor="white", frameon=False
         )
     return figure
+
+
+def _views(scene: _Scene) -> list[tuple[str, Plane, int]]:
+    """Name, plane and slice of the views above: the three planes, the sagittal one for each side the labels have."""
+    first, last = scene.box()
+    middle = (first + last) // 2
+    views = [
+        (plane.name, plane, _densest(scene.labels, plane.normal, int(middle[plane.normal])))
+        for plane in PLANES
+    ]
+    sagittal = PLANES[-1]
+    sides = [np.isin(scene.labels, [label.value for label in side]) for side in sides_of(scene.table)]
+    if not all(side.any() for side in sides):
+        return views
+    return views[:-1] + [
+        (f"{sagittal.name}, {name}", sagittal, _densest(side, sagittal.normal, int(middle[sagittal.normal])))
+        for name, side in zip(("right", "left"), sides, strict=True)
+    ]
 
 
 def _spread(labels: AnyArray, axis: int) -> list[int]:
