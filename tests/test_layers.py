@@ -26,17 +26,26 @@ LAYERS = {
             "volseg.infer.restore",
             "volseg.postprocess",
             "volseg.metrics",
+            "volseg.locate",
         ],
     ),
     "descriptions": (
         3,
-        ["volseg.datasets", "volseg.config", "volseg.package", "volseg.zoo", "volseg.outputs"],
+        [
+            "volseg.datasets",
+            "volseg.config",
+            "volseg.package",
+            "volseg.zoo",
+            "volseg.outputs",
+            "volseg.series_choice",
+        ],
     ),
     "work": (
         4,
         [
             "volseg.infer.engines",
             "volseg.infer.sliding",
+            "volseg.infer.regions",
             "volseg.infer.predictor",
             "volseg.train",
             "volseg.evaluate",

@@ -1,18 +1,22 @@
 """The front door: a scan and the name of a model in, a label map out. Used by the command line and by Python."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from volseg.infer.predictor import Predictor
+from volseg.infer.predictor import Prediction, Predictor
 from volseg.io import is_dicom_source, read_volume, stack_channels, write_label_map, write_volume
 from volseg.outputs import OutputFormat, Outputs, plan_outputs
 from volseg.package import ModelInfo, Package, load_package
 from volseg.report.preview import check_preview_name, draw_preview
+from volseg.report.record import write_record
 from volseg.volume import LabelMap, Volume
 from volseg.zoo import find
+
+_logger = logging.getLogger(__name__)
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -46,6 +50,7 @@ def predict(
     *,
     device: DeviceName = "auto",
     options: SeriesOptions | None = None,
+    force: bool = False,
 ) -> LabelMap:
     """Segment one case.
 
@@ -55,9 +60,10 @@ def predict(
         model: the name of a bundled model (`volseg models`) or the path of a .volseg package.
         device: "cpu", "cuda", or "auto" for the GPU where there is one.
         options: how a DICOM source is read.
+        force: label also a scan that the model refuses, with a warning; look at every result.
 
     Returns:
-        The labels on the source's own grid.
+        The labels on the source's own grid. Its table says which labels: a model that locates its regions names sides.
 
     Raises:
         VolsegError: the input, the model or the device cannot be used; the message says why.
@@ -68,14 +74,17 @@ def predict(
     else:
         paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source]
         volume, _ = _read_case(paths, package.info, options or SeriesOptions())
-    return Predictor(package, device=device).predict(volume).label_map
+    prediction = Predictor(package, device=device, force=force).predict(volume)
+    for warning in prediction.warnings:
+        _logger.warning("%s: %s", volume.origin, warning)
+    return prediction.label_map
 
 
 @dataclass(frozen=True)
 class SavedPrediction:
-    """A label map, what made it and which files it was written to."""
+    """A prediction, what made it and which files it was written to."""
 
-    label_map: LabelMap
+    prediction: Prediction
     model: ModelInfo
     device: str
     files: tuple[Path, ...]
@@ -83,6 +92,11 @@ class SavedPrediction:
     """Wall time from reading the model to the last file written."""
     choices: tuple[str, ...] = ()
     """Which DICOM series was taken and why, then which were not; one line for each."""
+
+    @property
+    def label_map(self) -> LabelMap:
+        """The labels on the source's own grid."""
+        return self.prediction.label_map
 
 
 def predict_files(
@@ -92,6 +106,7 @@ def predict_files(
     model: str | Path = DEFAULT_MODEL,
     device: DeviceName = "auto",
     options: SeriesOptions | None = None,
+    force: bool = False,
 ) -> SavedPrediction:
     """Segment the files of one case and write the result; every path is checked before the model runs.
 
@@ -101,6 +116,7 @@ def predict_files(
         model: the name of a bundled model or the path of a .volseg package.
         device: "cpu", "cuda", or "auto" for the GPU where there is one.
         options: how a DICOM source is read.
+        force: label also a scan that the model refuses; the prediction's warnings say why it would be.
 
     Raises:
         VolsegError: an input, the model, the device or an output cannot be used; the message says why.
@@ -112,7 +128,7 @@ def predict_files(
     planned = plan_outputs(outputs, sources)
     package = load_model(model)
     volume, choices = _read_case(sources, package.info, options or SeriesOptions())
-    predictor = Predictor(package, device=device)
+    predictor = Predictor(package, device=device, force=force)
     prediction = predictor.predict(volume, keep_probabilities=outputs.save_probabilities)
     for output_format, path in planned.label_maps.items():
         _write(prediction.label_map, path, output_format, source=volume, model=package.info)
@@ -120,14 +136,10 @@ def predict_files(
         write_volume(prediction.probabilities, planned.probabilities, source=volume)
     if planned.preview is not None:
         draw_preview(volume, prediction.label_map, planned.preview)
-    return SavedPrediction(
-        prediction.label_map,
-        package.info,
-        str(predictor.device),
-        planned.files,
-        time.perf_counter() - start,
-        choices,
-    )
+    if planned.record is not None:
+        write_record(prediction, planned.record, model=package.info, device=predictor.device, choices=choices)
+    seconds = time.perf_counter() - start
+    return SavedPrediction(prediction, package.info, predictor.device, planned.files, seconds, choices)
 
 
 def _read_case(

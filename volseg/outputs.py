@@ -30,6 +30,8 @@ class Outputs:
     """Also write `<label map>_prob.nii.gz`, one channel for each label, background first."""
     preview: Path | None = None
     """Also draw the labels over the scan into this PNG."""
+    record: bool = False
+    """Also write `<label map>.json`: volumes, sides, regions, warnings."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,12 @@ class PlannedOutputs:
     label_maps: dict[OutputFormat, Path]
     probabilities: Path | None
     preview: Path | None
+    record: Path | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file, label maps first."""
-        others = (path for path in (self.probabilities, self.preview) if path is not None)
+        others = (path for path in (self.probabilities, self.preview, self.record) if path is not None)
         return (*self.label_maps.values(), *others)
 
 
@@ -76,7 +79,10 @@ def plan_outputs(outputs: Outputs, sources: Sequence[Path]) -> PlannedOutputs:
         check_image_output(probabilities, sources)
     if outputs.preview is not None:
         check_output(outputs.preview, sources)
-    return PlannedOutputs(label_maps, probabilities, outputs.preview)
+    record = main.with_name(f"{stem(main)}.json") if outputs.record else None
+    if record is not None:
+        check_output(record, sources)
+    return PlannedOutputs(label_maps, probabilities, outputs.preview, record)
 
 
 def default_output(source: Path, output_format: OutputFormat = "nifti") -> Path:

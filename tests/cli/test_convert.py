@@ -136,3 +136,19 @@ def test_the_output_is_checked_first(volseg_cli, tmp_path: Path):
     for name in ("ct.txt", "nowhere/ct.nii"):
         assert volseg_cli("convert", tmp_path / "export", tmp_path / name).code == 2
     assert volseg_cli("convert", tmp_path / "nowhere", tmp_path / "ct.nii").code == 2
+
+
+def test_what_was_made_up_is_told_of_a_straightened_volume_too(volseg_cli, tmp_path: Path):
+    written = write_series(tmp_path / "export", CT)
+    written.files[2].unlink()
+    outcome = volseg_cli(
+        "convert", tmp_path / "export", tmp_path / "ct.nii.gz", "--orthogonal", "--allow-gaps"
+    )
+    assert outcome.code == 0
+    read, *notes, wrote = outcome.out.splitlines()
+    assert "tilted by" in read
+    assert [word for note in notes for word in ("made up", "perpendicular") if word in note] == [
+        "made up",
+        "perpendicular",
+    ]
+    assert wrote.startswith("wrote")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
 from tests.dicom_files import SECRETS, SeriesSpec, write_series, zip_folder
 from tests.io.dicom.case import part, setting
@@ -174,3 +175,16 @@ def test_progress_goes_to_a_terminal_only(volseg_cli, export: Path, monkeypatch:
     outcome = volseg_cli("inspect", export, "--json")
     assert "14 files read" in terminal.getvalue()
     assert json.loads(outcome.out)["file_count"] == 14
+
+
+def test_a_series_without_a_uid_is_listed(volseg_cli, tmp_path: Path):
+    def edit(dataset: Dataset, _: int) -> None:
+        del dataset.SeriesInstanceUID
+
+    write_series(tmp_path, replace(CT, edit=edit))
+    (tmp_path / "readme.txt").write_text("hello")
+    out = volseg_cli("inspect", tmp_path).out
+    assert "no-uid" in out
+    assert out.splitlines()[-1] == "  8 files: 7 in series, 1 not-dicom"
+    (record,) = json.loads(volseg_cli("inspect", tmp_path, "--json").out)["series"]
+    assert (record["key"], record["verdict"]) == ("no-uid", "ok")

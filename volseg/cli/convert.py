@@ -43,13 +43,15 @@ def convert(
         from volseg.io.dicom.reading import read_series
 
         result = read_series(source, series=series, allow_gaps=allow_gaps, join=join)
+    _print_read(result)
     if orthogonal and result.grid.is_sheared:
         result = _straightened(result)
+        print(f"note    resampled to perpendicular axes: {_shape(result)}")
     if result.array.ndim == 3:
         write_label_map(cast("LabelMap", result), output)
     else:
         write_volume(cast("Volume", result), output)
-    _print_result(result, output)
+    print(f"wrote   {output}")
 
 
 def _read_segments(source: Path) -> "LabelMap | None":
@@ -70,12 +72,15 @@ def _straightened(tilted: "Volume | LabelMap") -> "Volume | LabelMap":
     return resample_volume(tilted, grid)
 
 
-def _print_result(result: "Volume | LabelMap", output: Path) -> None:
+def _print_read(result: "Volume | LabelMap") -> None:
     grid = result.grid
-    spacing = " x ".join(f"{step:.4g}" for step in grid.spacing_mm)
     tilt = f", tilted by {grid.shear_degrees:.2f} degrees" if grid.is_sheared else ""
     kind = f"{result.origin.modality} " if result.origin.modality else ""
-    print(f"read    {kind}{' x '.join(map(str, grid.shape))} at {spacing} mm{tilt}, {result.array.dtype}")
+    print(f"read    {kind}{_shape(result)}{tilt}, {result.array.dtype}")
     for note in result.origin.dicom.notes if result.origin.dicom else ():
         print(f"note    {note}")
-    print(f"wrote   {output}")
+
+
+def _shape(result: "Volume | LabelMap") -> str:
+    grid = result.grid
+    return f"{' x '.join(map(str, grid.shape))} at {' x '.join(f'{step:.4g}' for step in grid.spacing_mm)} mm"

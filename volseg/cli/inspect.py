@@ -73,7 +73,7 @@ def _progress_bar() -> Iterator[Callable[[int], None] | None]:
 def _print_series(summaries: "Sequence[SeriesSummary]") -> None:
     rows = []
     for summary in summaries:
-        if not summary.series_uid:
+        if not summary.key:
             continue
         description = " ".join(part for part in (summary.description, summary.trait) if part)
         rows.append(
@@ -117,8 +117,8 @@ def _document(
     document: dict[str, Any] = {
         "path": str(path),
         "file_count": len({fate.file for fate in fates}),
-        "series": [_record(summary) for summary in summaries if summary.series_uid],
-        "strays": _reasons([summary for summary in summaries if not summary.series_uid]),
+        "series": [_record(summary) for summary in summaries if summary.key],
+        "strays": _reasons([summary for summary in summaries if not summary.key]),
     }
     if with_files:
         document["files"] = [

@@ -50,6 +50,12 @@ def predict(
     preview: Annotated[
         Path | None, typer.Option("--preview", help="Also draw the labels over the scan into this PNG.")
     ] = None,
+    record: Annotated[
+        bool, typer.Option("--json", help="Also write OUT.json: volumes, sides, regions, warnings.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Label also a scan that the model refuses; look at every result.")
+    ] = False,
 ) -> None:
     """Segment a scan and print the volume of each label."""
     from volseg.api import SeriesOptions, predict_files
@@ -57,10 +63,11 @@ def predict(
 
     saved = predict_files(
         inputs,
-        Outputs(output, _parse_formats(formats), save_probabilities, preview),
+        Outputs(output, _parse_formats(formats), save_probabilities, preview, record),
         model=model,
         device=device.value,
         options=SeriesOptions(series, allow_gaps, join),
+        force=force,
     )
     _print_result(saved)
 
@@ -76,18 +83,34 @@ def _parse_formats(text: str) -> "tuple[OutputFormat, ...]":
 
 
 def _print_result(saved: "SavedPrediction") -> None:
+    from volseg.report.volumes import asymmetries, label_volumes
+
     for line in saved.choices:
         print(f"series  {line}")
     print(f"model   {saved.model.name} {saved.model.version} on {saved.device}")
-    label_map = saved.label_map
-    volumes_ml = label_map.volumes_ml()
-    rows = []
-    for label in label_map.labels:
-        voxels = int((label_map.array == label.value).sum())
-        rows.append([str(label.value), label.name, str(voxels), f"{volumes_ml[label.name]:.3f}"])
+    volumes = label_volumes(saved.label_map)
+    rows = [
+        [str(row.label.value), row.label.name, str(row.voxels), f"{row.volume_ml:.3f}"] for row in volumes
+    ]
     print_table(["label", "name", "voxels", "volume (ml)"], rows)
-    if not label_map.array.any():
+    pairs = asymmetries(volumes)
+    if pairs:
+        print()
+        rows = [
+            [
+                pair.name,
+                f"{pair.right_ml:.3f}",
+                f"{pair.left_ml:.3f}",
+                "-" if pair.percent is None else f"{pair.percent:+.1f} %",
+            ]
+            for pair in pairs
+        ]
+        print_table(["part", "right (ml)", "left (ml)", "asymmetry"], rows)
+        print("  asymmetry: right minus left, as a part of their mean")
+    if not saved.label_map.array.any():
         print("  nothing was found: is this the kind of scan the model is for? See `volseg info`.")
+    for warning in saved.prediction.warnings:
+        print(f"warning {warning}")
     for path in saved.files:
         print(f"wrote   {path}")
     print(f"time    {saved.seconds:.1f} s")

@@ -1,7 +1,7 @@
-"""From a volume to a label map on the same grid: preprocess, tiles, network, stitch, back to the grid, postprocess."""
+"""From a volume to a label map on the same grid: locate, preprocess, tiles, network, stitch, back, postprocess."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -9,19 +9,23 @@ import numpy.typing as npt
 from volseg.errors import ConfigError, InputError, PackageError
 from volseg.geometry import Grid
 from volseg.infer.engines import package_engine
-from volseg.infer.restore import restore_labels, whole_logits
+from volseg.infer.regions import Canvas, Sides, box_in, cut_region, grown, in_scan, touched_sides
+from volseg.infer.restore import label_probabilities, restore_labels, whole_logits
 from volseg.infer.sliding import logit_slabs
+from volseg.infer.stitch import Logits
+from volseg.labels import LabelTable
+from volseg.locate import LOCATE, Location, Region
 from volseg.package import GoldenCase, Package
 from volseg.postprocess import POSTPROCESS
 from volseg.preprocess import PREPROCESS, preprocess_volume
-from volseg.resample import logits_to_labels, to_grid
+from volseg.resample import logits_to_labels
 from volseg.volume import LabelMap, Volume
 
 GOLDEN_DICE = 0.99
 """Least Dice per label between the golden case's labels and this machine's: other processors round differently."""
 
-_SURELY_BACKGROUND = -60.0
-"""Foreground minus background logit outside the model's grid: a probability below 1e-26."""
+GROW_MM = 8.0
+"""A region grows by this on each side that a label touches, once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +36,14 @@ class Prediction:
     """
 
     label_map: LabelMap
+    """Its table says which labels these are: those of a located scan, or the model's own."""
     probabilities: Volume | None = None
+    regions: tuple[Region, ...] = ()
+    """What was located, as it was used; empty where the scan was taken as a whole."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """What the search for the regions measured, by name."""
+    warnings: tuple[str, ...] = ()
+    """What a reader of the result must know: a refusal that was overridden, a label that ends at its box."""
 
 
 class Predictor:
@@ -42,20 +53,26 @@ class Predictor:
         package: the model.
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
         head: prune a network with several heads to this one: less exact, and faster.
+        force: label also what the model is not for; the prediction's warnings then say why it would be refused.
 
     Raises:
         DeviceError: CUDA was asked for and is not there.
         PackageError: the package's parts do not fit together, or there is no such head.
     """
 
-    def __init__(self, package: Package, *, device: str = "auto", head: int | None = None) -> None:
+    def __init__(
+        self, package: Package, *, device: str = "auto", head: int | None = None, force: bool = False
+    ) -> None:
         self.package = package
+        self.force = force
         info = package.info
         try:
             self._preprocess = [PREPROCESS.build(step) for step in info.preprocess]
             self._postprocess = [POSTPROCESS.build(step) for step in info.postprocess]
+            self._locate = LOCATE.build(info.locate or {"name": "crop"})
         except ConfigError as error:
             raise PackageError(f"{package.source}: {error}") from None
+        self._template = package.template()
         self._engine = package_engine(package, device=device, head=head)
 
     @property
@@ -66,35 +83,123 @@ class Predictor:
     def predict(self, volume: Volume, *, keep_probabilities: bool = False) -> Prediction:
         """The label map of a volume, on the volume's own grid.
 
-        Logits are brought back to that grid by interpolation and the label is chosen there; what lies outside the model's
-        grid is background.
+        Where the model locates regions, each is labelled on its own and pasted into the scan. Logits are brought back to the
+        volume's grid by interpolation and the label is chosen there; what lies outside the model's grid is background.
 
         Raises:
-            InputError: the number of channels is not the model's, the scan is larger than the model is for, or a
-                preprocess step refuses the volume.
+            InputError: the number of channels is not the model's, the scan is larger than the model is for, it is not what
+                the model's locate step expects, or a preprocess step refuses it.
         """
         self._check_channels(volume)
-        self._check_size(volume)
+        location = self._locate(volume, self._template)
+        warnings = self._refuse(volume, location)
+        if location.regions:
+            return self._predict_regions(volume, location, warnings, keep_probabilities=keep_probabilities)
+        prediction = self._predict_whole(volume, keep_probabilities=keep_probabilities)
+        return replace(prediction, warnings=warnings)
+
+    def _refuse(self, volume: Volume, location: Location) -> tuple[str, ...]:
+        """Raise what speaks against the volume, or give it back as warnings where the user insists."""
+        info = self.package.info
+        doubts = [*location.doubts, *([] if location.regions else self._size_doubts(volume))]
+        if not doubts:
+            return ()
+        if self.force:
+            return tuple(f"forced: {doubt}" for doubt in doubts)
+        raise InputError(
+            f"{volume.origin}: this is not a scan that the model '{info.name}' can be trusted with: {'; '.join(doubts)}. "
+            f"It is for: {info.intended_use} If you know that it is such a scan, force it (--force) and look at every result."
+        )
+
+    def _predict_whole(self, volume: Volume, *, keep_probabilities: bool) -> Prediction:
+        """The scan as one region, with the model's own labels."""
         model_input = preprocess_volume(volume, self._preprocess)
         table = self.package.info.label_table
         values = (0, *table.values)
-        slabs = logit_slabs(
-            model_input.array,
-            self._engine,
-            self.package.info.tile,
-            len(values),
-        )
+        slabs = logit_slabs(model_input.array, self._engine, self.package.info.tile, len(values))
         probabilities = None
         if keep_probabilities:
             logits = whole_logits(slabs, len(values), model_input.grid.shape)
-            probabilities = volume.with_array(_probabilities(logits, model_input.grid, volume.grid))
+            probabilities = volume.with_array(label_probabilities(logits, model_input.grid, volume.grid))
             labels = logits_to_labels(logits, model_input.grid, volume.grid, values)
         else:
             labels = restore_labels(slabs, model_input.grid, volume.grid, values)
-        label_map = LabelMap(labels, volume.grid, table, volume.origin)
+        label_map = self._postprocessed(LabelMap(labels, volume.grid, table, volume.origin))
+        return Prediction(label_map, probabilities)
+
+    def _predict_regions(
+        self, volume: Volume, location: Location, warnings: tuple[str, ...], *, keep_probabilities: bool
+    ) -> Prediction:
+        """Every region on its own, with the labels of a located scan."""
+        table = self._located_table(location)
+        canvas = Canvas.blank(volume.grid.shape, table.values, keep_probabilities=keep_probabilities)
+        regions: list[Region] = []
+        for region in location.regions:
+            used, notes = self._paste_region(volume, region, canvas)
+            regions.append(used)
+            warnings += notes
+        return Prediction(
+            LabelMap(canvas.labels, volume.grid, table, volume.origin),
+            None if canvas.probabilities is None else volume.with_array(canvas.probabilities),
+            tuple(regions),
+            location.measures or {},
+            warnings,
+        )
+
+    def _paste_region(self, volume: Volume, region: Region, canvas: Canvas) -> tuple[Region, tuple[str, ...]]:
+        """Label one region, again in a larger box where a label touches its border, and paste it."""
+        found = self._run_region(volume, region)
+        if found is None:
+            return region, (f"the region '{region.name}' lies outside the scan",)
+        warnings: list[str] = []
+        if any(map(any, found.touched)):
+            region = grown(region, found.touched, GROW_MM)
+            found = self._run_region(volume, region) or found
+            if any(map(any, found.touched)):
+                warnings.append(
+                    f"in the region '{region.name}' a label still touches the border of its grown box"
+                )
+        box = box_in(volume.grid, found.grid)
+        if box is not None:
+            grid = volume.grid.box(*box)
+            own = self.package.info.label_table
+            probabilities = label_probabilities(found.logits, found.grid, grid)
+            chosen = np.array([0, *own.values])[probabilities.argmax(axis=0)]
+            labels = self._postprocessed(LabelMap(chosen, grid, own)).array
+            canvas.paste(box[0], labels, probabilities, dict(zip(own.values, region.values, strict=True)))
+            warnings += _volume_doubts(region, np.count_nonzero(labels) * grid.voxel_volume_mm3 / 1000)
+        return region, tuple(warnings)
+
+    def _run_region(self, volume: Volume, region: Region) -> "_RegionLogits | None":
+        """The logits of a region and the faces of its box that a label touches; None where it misses the scan."""
+        upright = cut_region(volume, region)
+        if upright is None:
+            return None
+        model_input = preprocess_volume(upright, self._preprocess)
+        table = self.package.info.label_table
+        values = (0, *table.values)
+        slabs = logit_slabs(model_input.array, self._engine, self.package.info.tile, len(values))
+        logits = whole_logits(slabs, len(values), model_input.grid.shape)
+        labels = logits_to_labels(logits, model_input.grid, upright.grid, values)
+        touched = touched_sides(self._postprocessed(LabelMap(labels, upright.grid, table)).array)
+        return _RegionLogits(logits, in_scan(model_input.grid, region, upright.grid), touched)
+
+    def _postprocessed(self, label_map: LabelMap) -> LabelMap:
         for step in self._postprocess:
             label_map = step(label_map)
-        return Prediction(label_map, probabilities)
+        return label_map
+
+    def _located_table(self, location: Location) -> LabelTable:
+        """The labels of a located scan, which must hold what the regions name."""
+        info = self.package.info
+        table, count = info.located_table, len(info.labels)
+        for region in location.regions:
+            if len(region.values) != count or not set(region.values) <= set(table.values):
+                raise PackageError(
+                    f"{self.package.source}: the region '{region.name}' gives the {count} labels of the model the values "
+                    f"{region.values}; expected one of located_labels ({table.values}) each."
+                )
+        return table
 
     def _check_channels(self, volume: Volume) -> None:
         names = [channel.name for channel in self.package.info.channels]
@@ -104,18 +209,28 @@ class Predictor:
                 f"{len(names)}, in this order: {', '.join(names)}."
             )
 
-    def _check_size(self, volume: Volume) -> None:
-        """A model of crops draws something on a whole head too: refuse what it cannot be right on."""
-        info, grid = self.package.info, volume.grid.reoriented("RAS")
+    def _size_doubts(self, volume: Volume) -> list[str]:
+        """A model of crops draws something on a whole head too: what it cannot be right on."""
+        largest_mm, grid = self.package.info.largest_mm, volume.grid.reoriented("RAS")
         size_mm = [extent * step for extent, step in zip(grid.shape, grid.spacing_mm, strict=True)]
-        largest_mm = info.largest_mm
         if largest_mm is None or all(size <= most for size, most in zip(size_mm, largest_mm, strict=True)):
-            return
-        raise InputError(
-            f"{volume.origin}: the scan is {_by(size_mm)} mm (right-left x front-back x up-down); the model '{info.name}' "
-            f"is for scans up to {_by(largest_mm)} mm and would label anything else wrongly. Cut the scan to the "
-            f"region the model is for: {info.intended_use}"
+            return []
+        doubt = (
+            f"the scan is {_by(size_mm)} mm (right-left x front-back x up-down); the model is for scans up to "
+            f"{_by(largest_mm)} mm and would label anything else wrongly. Cut the scan to the region the model is for"
         )
+        return [doubt]
+
+
+@dataclass(frozen=True, eq=False)
+class _RegionLogits:
+    """What the network said of a region."""
+
+    logits: Logits
+    grid: Grid
+    """Of the logits, in the scan's world."""
+    touched: Sides
+    """The faces of the region that a label touches."""
 
 
 def golden_case(package: Package, volume: Volume) -> GoldenCase:
@@ -149,6 +264,15 @@ def check_golden(package: Package, *, device: str = "auto") -> float:
     return scores[name]
 
 
+def _volume_doubts(region: Region, found_ml: float) -> list[str]:
+    """What a radiologist would not believe."""
+    if region.plausible_ml is None or region.plausible_ml[0] <= found_ml <= region.plausible_ml[1]:
+        return []
+    low, high = region.plausible_ml
+    doubt = f"the labels in the region '{region.name}' measure {found_ml:.1f} ml, usual are {low:g} to {high:g} ml: look at them"
+    return [doubt]
+
+
 def _by(sizes: Sequence[float]) -> str:
     return " x ".join(f"{size:.0f}" for size in sizes)
 
@@ -156,15 +280,3 @@ def _by(sizes: Sequence[float]) -> str:
 def _agreement(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
     total = np.count_nonzero(first) + np.count_nonzero(second)
     return 2 * np.count_nonzero(first & second) / total if total else 1.0
-
-
-def _probabilities(logits: npt.NDArray[np.float32], source: Grid, target: Grid) -> npt.NDArray[np.float32]:
-    """Softmax of the interpolated logits, [L, *target.shape]; background outside the source grid.
-
-    Softmax needs only differences, so each label's logit is taken against the background's, which makes background certain
-    wherever the difference is filled with a large negative number.
-    """
-    margins = to_grid(logits[1:] - logits[:1], source, target, order="linear", outside=_SURELY_BACKGROUND)
-    largest = np.maximum(margins.max(axis=0), 0)
-    exponentials = np.concatenate([np.exp(-largest)[np.newaxis], np.exp(margins - largest)])
-    return exponentials / exponentials.sum(axis=0)

@@ -10,9 +10,12 @@ import numpy as np
 
 from volseg.geometry import Grid, Shape
 from volseg.infer.stitch import Logits, Slab
-from volseg.resample import logits_to_labels
+from volseg.resample import logits_to_labels, to_grid
 from volseg.resample.sampling import INDEX_TOLERANCE, IndexMap
 from volseg.volume import AnyArray
+
+_SURELY_BACKGROUND = -60.0
+"""Foreground minus background logit outside the model's grid: a probability below 1e-26."""
 
 
 def whole_logits(slabs: Iterable[Slab], label_count: int, shape: Shape) -> Logits:
@@ -59,6 +62,18 @@ def restore_labels(slabs: Iterable[Slab], source: Grid, target: Grid, values: Se
             waiting[planes] = False
         kept = slab.logits[:, -1:]  # the next planes may lie between this row and the next slab's first
     return labels
+
+
+def label_probabilities(logits: Logits, source: Grid, target: Grid) -> Logits:
+    """Softmax of the interpolated logits, [L, *target.shape]; background outside the source grid.
+
+    Softmax needs only differences, so each label's logit is taken against the background's, which makes background certain
+    wherever the difference is filled with a large negative number.
+    """
+    margins = to_grid(logits[1:] - logits[:1], source, target, order="linear", outside=_SURELY_BACKGROUND)
+    largest = np.maximum(margins.max(axis=0), 0)
+    exponentials = np.concatenate([np.exp(-largest)[np.newaxis], np.exp(margins - largest)])
+    return exponentials / exponentials.sum(axis=0)
 
 
 def _planes(shape: Shape, axis: int, first: int, stop: int) -> tuple[Shape, Shape]:

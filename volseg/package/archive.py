@@ -16,10 +16,18 @@ WEIGHTS = "weights.safetensors"
 INFO = "model.json"
 CARD = "README.md"
 GOLDEN = "golden.safetensors"
+TEMPLATE = "template.safetensors"
 CHECKSUMS = "SHA256SUMS"
 
 _REQUIRED = (INFO, CARD, WEIGHTS)
-_MOST_BYTES = {INFO: 1 << 20, CARD: 1 << 20, CHECKSUMS: 1 << 16, GOLDEN: 1 << 26, WEIGHTS: 1 << 33}
+_MOST_BYTES = {
+    INFO: 1 << 20,
+    CARD: 1 << 20,
+    CHECKSUMS: 1 << 16,
+    GOLDEN: 1 << 26,
+    TEMPLATE: 1 << 24,
+    WEIGHTS: 1 << 33,
+}
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 
 

@@ -22,6 +22,8 @@ class ChannelInfo(_Closed):
     name: str = Field(min_length=1)
     modality: str = Field(min_length=1)
     """DICOM modality (0008,0060) such as "CT" or "MR"."""
+    contrast: str | None = None
+    """What the scan must show, in the words of volseg.io.dicom.contrast ("with agent", "T1"); None is anything."""
 
 
 class CodeInfo(_Closed):
@@ -109,6 +111,10 @@ class ModelInfo(_Closed):
     largest_mm: tuple[float, float, float] | None = None
     """Largest scan the model is for: mm to the right, to the front and upwards; None is any size."""
     labels: list[LabelInfo] = Field(min_length=1)
+    locate: dict[str, Any] | None = None
+    """Name and parameters of a registered locate step; None takes every scan as a whole."""
+    located_labels: list[LabelInfo] = []
+    """The labels of a scan whose regions were located, such as left and right; `labels` are those of one region."""
     training: TrainingInfo
     scores: list[ScoreInfo] = []
     intended_use: str
@@ -119,11 +125,11 @@ class ModelInfo(_Closed):
 
     @model_validator(mode="after")
     def _check_together(self) -> "ModelInfo":
-        _check_steps([self.architecture])
+        _check_steps([self.architecture, *([self.locate] if self.locate else [])])
         if len(set(self.mirror_axes)) != len(self.mirror_axes):
             raise ValueError(f"mirror_axes repeats an axis: {self.mirror_axes}")
         try:
-            table = self.label_table
+            table, _ = self.label_table, self.located_table
         except ConfigError as error:
             raise ValueError(str(error)) from None
         unknown = {score.label for score in self.scores} - {label.name for label in table}
@@ -133,22 +139,31 @@ class ModelInfo(_Closed):
 
     @property
     def label_table(self) -> LabelTable:
-        """The labels as a table, by rising value."""
-        return LabelTable(
-            tuple(
-                Label(
-                    label.value,
-                    label.name,
-                    label.colour,
-                    Code(**label.code.model_dump()) if label.code else None,
-                )
-                for label in self.labels
-            )
-        )
+        """The labels of the network as a table, by rising value."""
+        return _table(self.labels)
+
+    @property
+    def located_table(self) -> LabelTable:
+        """The labels of a scan with located regions as a table, by rising value; empty where there are none."""
+        return _table(self.located_labels)
 
     def to_json(self) -> str:
         """The text of model.json; the same model gives the same text."""
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _table(labels: list[LabelInfo]) -> LabelTable:
+    return LabelTable(
+        tuple(
+            Label(
+                label.value,
+                label.name,
+                label.colour,
+                Code(**label.code.model_dump()) if label.code else None,
+            )
+            for label in labels
+        )
+    )
 
 
 def parse_info(text: bytes, source: str) -> ModelInfo:

@@ -13,8 +13,9 @@ from safetensors.numpy import save as encode_tensors
 
 from volseg.errors import PackageError, VolsegError
 from volseg.geometry import Grid
+from volseg.locate.template import Template, decode_template, encode_template
 from volseg.origin import Origin
-from volseg.package.archive import CARD, GOLDEN, INFO, WEIGHTS, read_members, write_members
+from volseg.package.archive import CARD, GOLDEN, INFO, TEMPLATE, WEIGHTS, read_members, write_members
 from volseg.package.info import ModelInfo, parse_info
 from volseg.volume import AnyArray, LabelMap, Volume
 
@@ -31,7 +32,7 @@ class GoldenCase:
 
 @dataclass(frozen=True, eq=False)
 class Package:
-    """A model: what it is (info), its card, its weights and its golden case; the last two are decoded when asked for."""
+    """A model: what it is (info), its card, and its weights, golden case and template, which are decoded when asked for."""
 
     info: ModelInfo
     card: str
@@ -40,7 +41,15 @@ class Package:
     """Where the package came from, for messages."""
 
     @classmethod
-    def pack(cls, info: ModelInfo, *, weights: Weights, card: str, golden: GoldenCase | None) -> "Package":
+    def pack(
+        cls,
+        info: ModelInfo,
+        *,
+        weights: Weights,
+        card: str,
+        golden: GoldenCase | None,
+        template: Template | None = None,
+    ) -> "Package":
         """A package in memory. Weights keep their type: float16 halves the file."""
         members = {
             INFO: info.to_json().encode(),
@@ -49,6 +58,8 @@ class Package:
         }
         if golden is not None:
             members[GOLDEN] = _encode_golden(golden)
+        if template is not None:
+            members[TEMPLATE] = encode_template(template)
         return cls(info, card, members, f"package '{info.name}'")
 
     def weights(self) -> dict[str, npt.NDArray[Any]]:
@@ -87,6 +98,14 @@ class Package:
             ) from None
         return GoldenCase(volume, labels)
 
+    def template(self) -> Template | None:
+        """What the model's locate step registers, or None where the package has no template.
+
+        Raises:
+            PackageError: the template is not readable or its parts do not fit together.
+        """
+        return decode_template(self.members[TEMPLATE], self.source) if TEMPLATE in self.members else None
+
     def write(self, path: str | Path) -> None:
         """Write the package to a file `NAME.volseg`; the same package gives the same bytes.
 
@@ -118,10 +137,16 @@ def load_package(path: str | Path) -> Package:
 
 
 def write_package(
-    path: str | Path, *, info: ModelInfo, weights: Weights, card: str, golden: GoldenCase | None
+    path: str | Path,
+    *,
+    info: ModelInfo,
+    weights: Weights,
+    card: str,
+    golden: GoldenCase | None,
+    template: Template | None = None,
 ) -> None:
     """Write a model package in one go (see Package.pack)."""
-    Package.pack(info, weights=weights, card=card, golden=golden).write(path)
+    Package.pack(info, weights=weights, card=card, golden=golden, template=template).write(path)
 
 
 def _encode_golden(golden: GoldenCase) -> bytes:

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.datasets import Case
+from volseg.errors import ConfigError
 from volseg.evaluate import Summary, summarise, write_scores
 from volseg.infer.predictor import golden_case
 from volseg.io import read_volume
 from volseg.labels import LabelTable, default_colour
+from volseg.locate.template import Template, decode_template
 from volseg.package import (
     ChannelInfo,
     CodeInfo,
@@ -57,7 +59,8 @@ def export_package(
     training, held_out = split
     half = {name: _half_precision(array) for name, array in weights.items()}
     info = describe_model(config, [case.id for case in training], len(held_out))
-    draft = Package.pack(info, weights=half, card=info.title, golden=None)
+    template = _template(config)
+    draft = Package.pack(info, weights=half, card=info.title, golden=None, template=template)
     if config.split.fold == "all":
         scores = cross_validation_scores(config, [case.id for case in training])
     else:
@@ -67,7 +70,8 @@ def export_package(
     info = info.model_copy(update={"scores": [_score_info(row, config) for row in summaries]})
     golden = None if config.golden is None else golden_case(draft, read_volume(config.golden))
     path = folder / f"{info.name}.volseg"
-    write_package(path, info=info, weights=half, card=card_text(info, summaries), golden=golden)
+    card = card_text(info, summaries) + ("" if template is None else f"\n## Template\n\n{template.notice}\n")
+    write_package(path, info=info, weights=half, card=card, golden=golden, template=template)
     return path
 
 
@@ -81,13 +85,18 @@ def describe_model(config: TrainConfig, training_ids: Sequence[str], held_out_co
         title=card.title,
         description=card.description,
         architecture=config.architecture.model_dump(mode="json"),
-        channels=[ChannelInfo(name=name, modality=card.modality) for name in config.dataset.channel_names()],
+        channels=[
+            ChannelInfo(name=name, modality=card.modality, contrast=card.contrast)
+            for name in config.dataset.channel_names()
+        ],
         preprocess=[step.model_dump(mode="json") for step in config.preprocess],
         postprocess=[step.model_dump(mode="json") for step in config.postprocess],
         tile=config.tile,
         mirror_axes=list(config.mirror_axes),
         largest_mm=card.largest_mm,
         labels=label_infos(config.dataset.labels(), config),
+        locate=None if config.locate is None else config.locate.model_dump(mode="json"),
+        located_labels=list(config.located_labels),
         training=TrainingInfo(
             dataset=card.data_name,
             dataset_licence=card.data_licence,
@@ -105,6 +114,16 @@ def describe_model(config: TrainConfig, training_ids: Sequence[str], held_out_co
         volseg_version=version("volseg"),
         git_commit=_git_commit(),
     )
+
+
+def _template(config: TrainConfig) -> Template | None:
+    """The template that the package will hold."""
+    if config.template is None:
+        return None
+    try:
+        return decode_template(config.template.read_bytes(), str(config.template))
+    except OSError as error:
+        raise ConfigError(f"{config.template}: the template cannot be read ({error.strerror}).") from None
 
 
 def label_infos(labels: LabelTable, config: TrainConfig) -> list[LabelInfo]:

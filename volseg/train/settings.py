@@ -16,8 +16,9 @@ from pydantic import (
 from volseg.config import Config
 from volseg.datasets import DATASETS, Dataset
 from volseg.errors import ConfigError
+from volseg.locate import LOCATE, LocateStep
 from volseg.models import MODELS, Architecture
-from volseg.package import TileInfo
+from volseg.package import LabelInfo, TileInfo
 from volseg.postprocess import POSTPROCESS, PostprocessStep
 from volseg.preprocess import PREPROCESS, PreprocessStep
 from volseg.registry import Registry, Step
@@ -40,6 +41,7 @@ def _found_in(registry: Registry[Any]) -> BeforeValidator:
 
 AnyPreprocess = Annotated[SerializeAsAny[PreprocessStep], _found_in(PREPROCESS)]
 AnyPostprocess = Annotated[SerializeAsAny[PostprocessStep], _found_in(POSTPROCESS)]
+AnyLocate = Annotated[SerializeAsAny[LocateStep], _found_in(LOCATE)]
 
 
 class SplitConfig(Config):
@@ -117,6 +119,8 @@ class CardConfig(Config):
     title: str
     description: str
     modality: str
+    contrast: str | None = None
+    """What the scan must show, such as "T1" or "with agent": chooses among DICOM series. None is anything."""
     largest_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
     """Larger scans (mm right-left, front-back, up-down) are refused; for models that saw crops only."""
     intended_use: str
@@ -155,6 +159,12 @@ class TrainConfig(Config):
     mirror_axes: tuple[Literal[0, 1, 2], ...] = ()
     """At inference, average the logits over flips of these axes."""
     postprocess: tuple[AnyPostprocess, ...] = ()
+    locate: AnyLocate | None = None
+    """How the model finds in a larger scan what it was trained on; None takes every scan as a whole."""
+    located_labels: tuple[LabelInfo, ...] = ()
+    """The labels of a scan with located regions, to which the step's boxes refer."""
+    template: Path | None = None
+    """What the locate step registers; data_samples/make_template.py writes one. The package keeps it."""
     cross_validation: tuple[Path, ...] = ()
     """Run folders of the other folds, whose scores a model of all cases quotes."""
     golden: Path | None = None

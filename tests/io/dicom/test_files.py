@@ -285,3 +285,19 @@ def test_is_dicom_tells_other_files(tmp_path: Path, start: bytes) -> None:
 def test_is_dicom_of_folders_and_nothing(tmp_path: Path) -> None:
     assert not is_dicom(tmp_path)
     assert not is_dicom(tmp_path / "none")
+
+
+@pytest.mark.parametrize("letters", [b"DS", b"OB", b"SQ", b"UN"])
+def test_the_shortest_files_are_no_dicom(tmp_path: Path, letters: bytes) -> None:
+    for count in range(14):
+        (tmp_path / "short").write_bytes((b"\x08\0\5\0" + letters + bytes(8))[:count])
+        assert not is_dicom(tmp_path / "short")
+        found = read_frames(FileRef(tmp_path / "short"))
+        assert isinstance(found, Dropped)
+
+
+def test_a_dicomdir_with_a_version_behind_its_name(tmp_path: Path) -> None:
+    source = write_series(tmp_path / "source", SeriesSpec())
+    disc = write_dicomdir(tmp_path / "disc", [source])
+    disc = disc.rename(disc.with_name("DICOMDIR;1"))
+    assert len(list(find_files(disc))) == 8

@@ -246,3 +246,32 @@ def test_a_skewed_orientation_is_refused():
 def test_a_mosaic_is_refused():
     frames = with_traits(axial([0, 3, 6]), image_type=("ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"))
     assert reason(place_frames(frames)) == Reason.MOSAIC
+
+
+def test_slices_of_micro_ct_are_not_one_position():
+    heights = [0.035 * index for index in range(9)]
+    stack = place_frames(axial(heights, pixel_spacing=(0.035, 0.035)))
+    assert stack.refusal is None
+    assert stack.grid is not None
+    np.testing.assert_allclose(stack.grid.spacing_mm, (0.035, 0.035, 0.035))
+
+
+def test_a_slice_without_rescale_among_others_is_refused():
+    frames = axial([0, 3, 6, 9], intercept=-1024.0)
+    frames[2] = replace(frames[2], intercept=0.0, has_rescale=False)
+    refusal = place_frames(frames).refusal
+    assert refusal is not None
+    assert refusal.reason == Reason.INCOMPLETE
+    assert "1 of 4" in refusal.text
+    assert "s002.dcm" in refusal.text
+    assert place_frames(axial([0, 3, 6, 9], has_rescale=False)).refusal is None
+    mixed = axial([0, 3], "a") + axial([6, 9], "b", has_rescale=False)
+    assert place_frames(mixed).refusal is None, "a slope of 1 and an intercept of 0 change nothing"
+
+
+def test_gaps_too_wide_to_be_filled_do_not_ask_to_allow_gaps():
+    stack = place_frames(axial([0, 3, 6, 300]), allow_gaps=True)
+    assert stack.refusal is not None
+    assert stack.refusal.reason == Reason.MISSING_SLICES
+    assert "too wide" in stack.refusal.text
+    assert "allow gaps" not in stack.refusal.text

@@ -675,3 +675,51 @@ def test_order_names_and_instance_numbers_do_not_matter(random):
         for frame in frames
     ]
     assert outcome(renamed) == expected
+
+
+# ---- what has a place and is no slice, and what only thick slices tell
+
+
+def test_secondary_captures_among_slices_are_set_aside():
+    capture = make_frame((-31.0, 17.5, 21.0), "shot", sop_class="1.2.840.10008.5.1.4.1.1.7")
+    stacks, dropped = split([*axial(SEVEN), capture])
+    assert_parted(stacks, axial(SEVEN))
+    assert [item.reason for item in dropped] == [Reason.SCREENSHOT]
+    captures = axial(SEVEN, sop_class="1.2.840.10008.5.1.4.1.1.7")
+    assert_parted(split(captures)[0], captures)
+
+
+def test_kinds_of_objects_have_names():
+    frames = axial(SEVEN) + axial(SEVEN, "m", sop_class="1.2.840.10008.5.1.4.1.1.4")
+    assert {stack.trait for stack in split(frames)[0]} == {"CT CT Image Storage", "CT MR Image Storage"}
+
+
+def test_phases_between_each_other_known_by_their_contrast_agent_alone():
+    plain = axial([0, 5, 10, 15, 20], "a")
+    contrast = [
+        replace(frame, series=replace(frame.series, contrast_agent="Iohexol"))
+        for frame in axial([2.5, 7.5, 12.5, 17.5, 22.5], "b")
+    ]
+    assert_parted(split([*plain, *contrast])[0], plain, contrast)
+
+
+def test_mr_slices_too_thick_for_turns_are_volumes_of_their_own():
+    phases = [
+        of_modality(axial(heights, prefix, slice_thickness=5.0), "MR")
+        for prefix, heights in (("a", [0, 5, 10, 15]), ("b", [2.5, 7.5, 12.5, 17.5]))
+    ]
+    frames = [
+        frame
+        for number, phase in enumerate(phases)
+        for frame in with_traits(phase, acquisition_number=number + 1)
+    ]
+    assert_parted(split(frames)[0], *phases)
+    thin = [replace(frame, slice_thickness=2.5) for frame in frames]
+    assert reasons(split(thin)[0]) == [None], "turns"
+
+
+@pytest.mark.parametrize("trait", ["flip_angle", "inversion_time_ms"])
+def test_mr_slices_of_two_contrasts_between_each_other_are_parted(trait: str):
+    first = with_traits(of_modality(axial([0, 6, 12, 18], "a"), "MR"), **{trait: 5.0})
+    second = with_traits(of_modality(axial([3, 9, 15, 21], "b"), "MR"), **{trait: 15.0})
+    assert_parted(split([*first, *second])[0], first, second)

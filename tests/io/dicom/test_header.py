@@ -1,6 +1,7 @@
 """From headers to frames: tolerant of what scanners write, and a reason for every file that is no scan."""
 
 import math
+import struct
 import sys
 import warnings
 from collections.abc import Callable
@@ -527,3 +528,50 @@ def test_little_is_read_of_a_large_file(tmp_path: Path) -> None:
     assert scanner.scan(layout, elements)
     assert elements.whole("Rows") == 5
     assert stream.read_bytes < 1 << 17
+
+
+def picture(vr: bytes) -> bytes:
+    """Fragments of a picture (PS3.5 A.4) whose bytes are no elements."""
+    item = (
+        struct.pack("<HHI", 0xFFFE, 0xE000, 0),
+        struct.pack("<HHI", 0xFFFE, 0xE000, 18),
+        bytes(range(1, 19)),
+    )
+    end = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    return vr + struct.pack("<HI", 0, 0xFFFFFFFF) + b"".join(item) + end
+
+
+@pytest.mark.parametrize("has_icon", [True, False])
+def test_packed_pictures_before_the_pixels(tmp_path: Path, has_icon: bool) -> None:
+    file = save(slice_dataset(ONE, 0), tmp_path / "file", ONE)
+    data = file.read_bytes()
+    pixels = data.index(struct.pack("<HH", 0x7FE0, 0x0010) + b"OW")
+    if has_icon:
+        inner = struct.pack("<HH", 0x7FE0, 0x0010) + picture(b"OB")
+        item = (
+            struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) + inner + struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
+        )
+        head = struct.pack("<HH2sHI", 0x0088, 0x0200, b"SQ", 0, 0xFFFFFFFF)
+        added = head + item + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    else:
+        added = struct.pack("<HH", 0x0029, 0x1010) + picture(b"OB")
+    file.write_bytes(data[:pixels] + added + data[pixels:])
+    (frame,) = frames_of_path(file)
+    assert (frame.pixel_offset, frame.pixel_bytes) == (pixels + len(added) + 12, 60)
+
+
+@pytest.mark.parametrize(
+    ("written", "found"), [(None, "MONOCHROME2"), ("", "MONOCHROME2"), ("monochrome1", "MONOCHROME1")]
+)
+def test_one_sample_is_grey_unless_said_otherwise(tmp_path: Path, written: str | None, found: str) -> None:
+    def edit(dataset: Dataset) -> None:
+        del dataset.PhotometricInterpretation
+        if written is not None:
+            raw_value(dataset, "PhotometricInterpretation", "CS", written.encode())
+
+    assert frame_of(tmp_path, edit).encoding.photometric == found
+
+
+def test_whether_a_rescale_was_given(tmp_path: Path) -> None:
+    assert frame_of(tmp_path).has_rescale
+    assert not frame_of(tmp_path, lambda dataset: dataset.pop("RescaleSlope")).has_rescale

@@ -543,3 +543,12 @@ def test_the_same_content_with_fractional_factors(tmp_path: Path) -> None:
         dataset.BitsStored, dataset.HighBit, dataset.RescaleSlope = 16, 15, "0.5"
 
     assert content_key(one(tmp_path, halves)) == content_key(one(tmp_path))
+
+
+@pytest.mark.parametrize("syntax", ["jpeg-lossless", "jpeg-ls"])
+def test_a_codestream_padded_with_one_stray_byte(tmp_path: Path, syntax: str) -> None:
+    data = packed_frame(syntax).rstrip(b"\0")
+    whole = read_planes([with_frame(tmp_path, syntax, data)])
+    np.testing.assert_array_equal(read_planes([with_frame(tmp_path, syntax, data + b"\xbb")]), whole)
+    with pytest.raises(SeriesError):
+        read_planes([with_frame(tmp_path, syntax, data[:-1] + b"\xbb")])

@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from tests.dicom_files import SECRETS, SeriesSpec, Written, write_dicomdir, write_series, zip_folder
 from tests.io.dicom.case import part, setting
@@ -319,3 +320,22 @@ def test_files_that_may_have_been_slices_are_named(folder: Path, name: str, cont
     told = " ".join(volume.origin.dicom.notes)
     assert (name in told) is (name != "readme.txt")
     assert "elsewhere" not in told
+
+
+def test_what_the_values_are_is_noted(folder: Path):
+    write_series(folder, replace(CT, modality="PT", slope=0.25, intercept=0.0))
+    (summary,) = index_series(folder)
+    origin = read_series(folder).origin
+    assert origin.dicom is not None
+    assert origin.dicom.notes == ("PET: the values' unit is not given; no SUV factor was applied",)
+    assert summary.text == origin.dicom.notes[0]
+
+
+def test_a_series_without_a_uid_has_a_key(folder: Path):
+    def edit(dataset: Dataset, _: int) -> None:
+        del dataset.SeriesInstanceUID
+
+    written = write_series(folder, replace(CT, edit=edit))
+    (summary,) = index_series(folder)
+    assert (summary.key, summary.series_uid, summary.verdict) == ("no-uid", "", "ok")
+    check_exact(read_series(folder), written)

@@ -112,7 +112,7 @@ def inspect_jpeg(data: bytes) -> Codestream:
     Raises:
         ValueError: damaged, incomplete, or of a kind that DICOM does not know.
     """
-    if data[:2] != b"\xff\xd8" or not data.rstrip(b"\0").endswith(_END_OF_IMAGE):
+    if data[:2] != b"\xff\xd8" or not _has_end(data):
         raise ValueError("a compressed frame lacks the marker at its start or its end")
     for marker, start, end in segments(data):
         if marker in _FRAME_MARKERS:
@@ -190,7 +190,13 @@ def _check_tile_part(data: bytes, start: int) -> int:
 def _ends_image(stream: BinaryIO, fragment: Fragment) -> bool:
     tail = min(fragment.length, 16)
     stream.seek(fragment.offset + fragment.length - tail)
-    return stream.read(tail).rstrip(b"\0").endswith(_END_OF_IMAGE)
+    return _has_end(stream.read(tail))
+
+
+def _has_end(data: bytes) -> bool:
+    """Whether an image's last marker is followed by padding only; some writers pad with one byte that is not 0."""
+    written = data.rstrip(b"\0")
+    return written.endswith(_END_OF_IMAGE) or written[:-1].endswith(_END_OF_IMAGE)
 
 
 def _cut(fragments: Sequence[Fragment], begins: Sequence[bool]) -> list[list[Fragment]]:

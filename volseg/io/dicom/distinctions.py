@@ -154,6 +154,11 @@ TRIGGER_TIME = Trait("trigger time", lambda frame: frame.traits.trigger_time_ms,
 ACQUISITION = Trait("acquisition number", lambda frame: frame.traits.acquisition_number)
 ACQUISITION_TIME = Trait("acquisition time", lambda frame: frame.traits.acquisition_time, is_shown=False)
 CONTENT_TIME = Trait("content time", lambda frame: frame.traits.content_time, is_shown=False)
+CONTRAST_AGENT = Trait("contrast agent", lambda frame: frame.series.contrast_agent or None)
+FLIP_ANGLE = Trait("flip angle", lambda frame: frame.traits.flip_angle, " degrees", relative=1e-2)
+INVERSION_TIME = Trait(
+    "inversion time", lambda frame: frame.traits.inversion_time_ms, " ms", relative=5e-3, absolute=0.5
+)
 SERIES = Trait("series", lambda frame: frame.series.series_uid, is_shown=False)
 
 ALWAYS = (FRAME_OF_REFERENCE, STACK_ID, ECHO_TIME, B_VALUE, TEMPORAL, CONTRAST_PHASE, IMAGE_TYPE)
@@ -166,11 +171,11 @@ AT_ONE_POSITION = (
     Trait("gradient direction", lambda frame: frame.traits.gradient, absolute=0.02, is_shown=False),
     TEMPORAL,
     ECHO_NUMBER,
-    Trait("inversion time", lambda frame: frame.traits.inversion_time_ms, " ms", relative=5e-3, absolute=0.5),
+    INVERSION_TIME,
     CARDIAC_PHASE,
     TRIGGER_TIME,
     CONTRAST_PHASE,
-    Trait("flip angle", lambda frame: frame.traits.flip_angle, " degrees", relative=1e-2),
+    FLIP_ANGLE,
     Trait("sequence", lambda frame: frame.traits.scanning_sequence or None),
     Trait("repetition time", lambda frame: frame.traits.repetition_time_ms, " ms", relative=5e-3),
     IMAGE_TYPE,

@@ -25,6 +25,7 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
 _SHORT = frozenset(re.findall("..", "AEASATCSDADSDTFDFLISLOLTPNSHSLSSSTTMUIULUS"))
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FD": "d", "FL": "f", "OF": "f", "OD": "d"}
+_BULK = frozenset(("OB", "OW"))
 _VAGUE = frozenset(("", "UN", "OB", "OW"))
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WINDOW_BYTES = 1 << 15
@@ -107,7 +108,7 @@ def is_plausible(start: bytes) -> bool:
     for _ in range(2):
         if len(start) < position + 8:
             return False
-        tag, _, length, skip = _element(start, position, is_explicit, is_little)
+        tag, _, length, skip = _element(start[position:].ljust(12, b"\0"), 0, is_explicit, is_little)
         if tag >> 16 not in (2, 8) or tag <= before or length > 256:
             return False
         position, before = position + skip + length, tag
@@ -162,7 +163,9 @@ class Scanner:
         if length == UNDEFINED_LENGTH or (keyword and "SQ" in (vr, _dictionary_vr(tag))):
             # An unknown value of undefined length is written as implicit (PS3.5 section 6.2.2).
             inside = layout._replace(is_explicit=layout.is_explicit and vr != "UN")
-            items, end = self._items(position, length, inside, depth + 1)
+            # Encapsulated pixels of an icon or of a private picture are items without elements (PS3.5 A.4).
+            is_packed = vr in _BULK and not keyword
+            items, end = self._items(position, length, inside, depth + 1, is_packed=is_packed)
             if keyword:
                 elements.sequences[keyword] = items
             return end
@@ -173,7 +176,9 @@ class Scanner:
             elements.values[keyword] = (known, self._peek(position, length))
         return position + length
 
-    def _items(self, position: int, length: int, layout: Layout, depth: int) -> tuple[list[Elements], int]:
+    def _items(
+        self, position: int, length: int, layout: Layout, depth: int, *, is_packed: bool
+    ) -> tuple[list[Elements], int]:
         if depth > MAX_DEPTH:
             raise ValueError("sequences nested without end")
         end = self._size if length == UNDEFINED_LENGTH else position + length
@@ -187,6 +192,9 @@ class Scanner:
                 return items, position
             if tag != _ITEM:
                 raise ValueError(f"a sequence holds ({tag >> 16:04X},{tag & 0xFFFF:04X}) instead of an item")
+            if is_packed:
+                position += item_length
+                continue
             item, position = self._item(position, item_length, layout, depth)
             items.append(item)
         if length == UNDEFINED_LENGTH:

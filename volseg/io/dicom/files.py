@@ -180,7 +180,7 @@ def _walk(folder: Path, visited: set[tuple[int, int]]) -> Iterator[FileRef]:
 
 
 def _is_dicomdir(name: str) -> bool:
-    return name.upper() == "DICOMDIR"
+    return _plain_name(name) == "DICOMDIR"
 
 
 def _missing(dicomdir: Path) -> Iterator[FileRef]:
@@ -202,11 +202,16 @@ def _missing(dicomdir: Path) -> Iterator[FileRef]:
 
 
 def _names_in(folder: Path) -> dict[str, str]:
-    """The names in a folder by their spelling in capitals, without what the ISO 9660 file system adds."""
+    """The names in a folder by their plain spelling."""
     try:
-        return {path.name.upper().partition(";")[0].rstrip("."): path.name for path in folder.iterdir()}
+        return {_plain_name(path.name): path.name for path in folder.iterdir()}
     except OSError:
         return {}
+
+
+def _plain_name(name: str) -> str:
+    """A name in capitals, without the version and the dot that the ISO 9660 file system adds."""
+    return name.upper().partition(";")[0].rstrip(".")
 
 
 def _exists(folder: Path, parts: list[str], names_in: Any) -> bool:

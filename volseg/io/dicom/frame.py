@@ -8,6 +8,11 @@ from volseg.origin import FileRef
 
 Vector = tuple[float, float, float]
 
+SECONDARY_CAPTURES = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.7{version}" for version in ("", ".1", ".2", ".3", ".4")
+)
+"""SOP classes of pictures that no scanner took (DICOM PS3.3 A.8)."""
+
 
 class Reason(StrEnum):
     """Why a file, a frame or a whole stack is not used; the value is what tables and JSON show."""
@@ -125,6 +130,8 @@ class Frame:
     encoding: Encoding
     slope: float
     intercept: float
+    has_rescale: bool = True
+    """Whether the header gives the slope; where it does not, slope and intercept are 1 and 0."""
     file_frames: int = 1
     """NumberOfFrames of the file."""
     pixel_offset: int | None = None

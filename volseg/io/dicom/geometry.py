@@ -12,7 +12,7 @@ import numpy as np
 
 from volseg.geometry import FloatArray, Grid
 from volseg.io.dicom.frame import Frame, Reason, Refusal, Stack
-from volseg.io.dicom.plane import Plane, check_frames, identity, mean_plane, positions
+from volseg.io.dicom.plane import Plane, check_frames, check_rescale, identity, mean_plane, positions
 from volseg.io.dicom.slice_fit import Gaps, check_repeats, check_tilt, fit_line, slice_indices
 
 
@@ -26,7 +26,7 @@ def place_frames(frames: Sequence[Frame], trait: str = "", *, allow_gaps: bool =
             `slices` then says where the frames are on it, and a note what is made up between them.
     """
     ordered = tuple(sorted(frames, key=identity))
-    refusal = check_frames(ordered)
+    refusal = check_frames(ordered) or check_rescale(ordered)
     if refusal is not None:
         return Stack(ordered, trait, refusal=refusal)
     plane = mean_plane(ordered)
@@ -44,7 +44,7 @@ def place_frames(frames: Sequence[Frame], trait: str = "", *, allow_gaps: bool =
     indices = slice_indices(distances)
     if isinstance(indices, Gaps):
         filled = indices.fill(len(ordered)) if allow_gaps else None
-        refused = replace(stack, refusal=indices.refusal)
+        refused = replace(stack, refusal=indices.too_wide() if allow_gaps else indices.refusal)
         return refused if filled is None else _place(replace(stack, notes=(indices.note(),)), plane, filled)
     if len(ordered) == 2:
         stack = replace(stack, notes=("two slices: nothing but their own distance tells the spacing",))

@@ -8,13 +8,14 @@ from functools import lru_cache
 from io import BytesIO
 from typing import BinaryIO, NamedTuple, cast
 
+from pydicom import config
 from pydicom.datadict import tag_for_keyword
 from pydicom.uid import UID
 
 from volseg.errors import InputError, few
 from volseg.io.dicom.elements import DEFLATED, Elements, Layout, PixelElement, Scanner
 from volseg.io.dicom.files import inflate, open_start, size_of
-from volseg.io.dicom.frame import Dropped, Encoding, Frame, Reason, Traits, Vector
+from volseg.io.dicom.frame import SECONDARY_CAPTURES, Dropped, Encoding, Frame, Reason, Traits, Vector
 from volseg.io.dicom.multiframe import GROUP_SEQUENCES, planes_of
 from volseg.io.dicom.series_text import PRIVATE_SCALE_TAGS, TEXT_KEYWORDS, notes_of, series_text
 from volseg.io.dicom.traits import PRIVATE_TAGS, TRAIT_KEYWORDS, traits_of
@@ -37,9 +38,6 @@ _WANTED = (
     | PRIVATE_SCALE_TAGS
 )
 
-_SECONDARY_CAPTURES = frozenset(
-    f"1.2.840.10008.5.1.4.1.1.7{version}" for version in ("", ".1", ".2", ".3", ".4")
-)
 _NOT_SCANS = {
     "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation",
     "1.2.840.10008.5.1.4.1.1.66.7": "a label map segmentation",
@@ -142,7 +140,7 @@ def _other_image(elements: Elements) -> tuple[Reason, str] | None:
     image_type = elements.texts("ImageType")
     is_colour = (elements.whole("SamplesPerPixel") or 1) != 1 or "PALETTE" in elements.text(
         "PhotometricInterpretation"
-    )
+    ).upper()
     if any("SCREEN SAVE" in value for value in image_type):
         return Reason.SCREENSHOT, f"is a screen shot by its image type, {few(image_type, 9)}"
     if is_colour:
@@ -185,7 +183,7 @@ def _frames(header: _Header) -> list[Frame] | Dropped:
         notes=_shared(notes_of(elements, planes[0])),
     )
     frames = [_placed(base, number, plane) for number, plane in enumerate(planes)]
-    if base.sop_class in _SECONDARY_CAPTURES and not all(map(_is_placed, frames)):
+    if base.sop_class in SECONDARY_CAPTURES and not all(map(_is_placed, frames)):
         text = f"{file} is a secondary capture without a place in the patient."
         return Dropped(file, Reason.SCREENSHOT, text, series=base.series)
     return frames
@@ -207,6 +205,7 @@ def _placed(base: Frame, number: int, plane: Elements) -> Frame:
         traits=_shared(traits_of(plane)),
         slope=_factor(plane, "RescaleSlope", 1.0),
         intercept=_factor(plane, "RescaleIntercept", 0.0),
+        has_rescale=bool(plane.numbers("RescaleSlope")),
     )
 
 
@@ -244,15 +243,17 @@ def _encoding(header: _Header) -> Encoding:
     if representation not in (0, 1, None):
         raise ValueError(f"its PixelRepresentation is {representation}, neither 0 (unsigned) nor 1 (signed)")
     stored = elements.whole("BitsStored") or allocated
-    high_bit = elements.whole("HighBit")
+    high_bit, samples = elements.whole("HighBit"), elements.whole("SamplesPerPixel") or 1
     encoding = Encoding(
         transfer_syntax=header.layout.transfer_syntax,
         bits_allocated=allocated,
         bits_stored=stored,
         high_bit=stored - 1 if high_bit is None else high_bit,
         is_signed=representation == 1,
-        samples=elements.whole("SamplesPerPixel") or 1,
-        photometric=elements.text("PhotometricInterpretation"),
+        samples=samples,
+        # One sample a pixel is a grey value wherever nothing else is said: old files often do not say it.
+        photometric=elements.text("PhotometricInterpretation").upper()
+        or ("MONOCHROME2" if samples == 1 else ""),
         has_modality_lut="ModalityLUTSequence" in elements.sequences,
         is_big_endian=not header.layout.is_little,
         is_float=bool(float_bits),
@@ -267,5 +268,5 @@ def _concatenation(elements: Elements) -> tuple[str, int, int | None] | None:
 
 def _kind(elements: Elements) -> str:
     """What a file is, for messages."""
-    uid, modality = UID(elements.text("SOPClassUID")), elements.text("Modality")
+    uid, modality = UID(elements.text("SOPClassUID"), config.IGNORE), elements.text("Modality")
     return ", ".join(word for word in (modality, uid.name) if word) or "of no stated kind"

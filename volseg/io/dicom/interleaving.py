@@ -10,6 +10,9 @@ from volseg.io.dicom.distinctions import (
     ACQUISITION_TIME,
     CARDIAC_PHASE,
     CONTENT_TIME,
+    CONTRAST_AGENT,
+    FLIP_ANGLE,
+    INVERSION_TIME,
     SERIES,
     Split,
     classify,
@@ -29,6 +32,9 @@ SAME_STEP = 1e-2
 ONE_TURN = 0.1
 """The spacing of a turn is that of the volume times the number of turns, to this part."""
 
+THICK_OF_SPACING = 1.5
+"""Two-dimensional MR is never planned with slices so much thicker than their distance: neighbours would saturate."""
+
 
 def part_interleaved(frames: Sequence[Frame]) -> list[Part]:
     """The volumes among frames that all lie at different positions; most often all of them are one.
@@ -36,10 +42,12 @@ def part_interleaved(frames: Sequence[Frame]) -> list[Part]:
     What changes from slice to slice by chance, or in contiguous blocks (breath holds), parts nothing. A trait parts
     frames where its 2 or 3 classes lie between each other and each is a regular volume of its own, all of the same
     spacing. As traits count: the series UID (of series that were joined); the acquisition number, unless all frames have
-    one acquisition time; acquisition and content time, where they pause; the cardiac phase.
+    one acquisition time; acquisition and content time, where they pause; the cardiac phase; and what changes the
+    intensities: the contrast agent, the flip angle, the inversion time.
 
     MR is excited in turns, all even slices before all odd ones, with a time and number for each turn. Classes that
-    take every second (third) slice are such turns and stay together; unless they came under different series UIDs.
+    take every second (third) slice are such turns and stay together; unless their series UIDs or intensities differ, or
+    the slices are so thick that those of two turns would overlap.
 
     Frames, not of MR, whose acquisition number and time agree on volumes that are irregular each are refused.
     """
@@ -50,16 +58,16 @@ def part_interleaved(frames: Sequence[Frame]) -> list[Part]:
     rising = [frames[index] for index in np.argsort(distances, kind="stable")]
     finest = float(np.diff(np.sort(distances)).min())
     is_mr = all(frame.series.modality == "MR" for frame in frames)
-    series = classify(rising, SERIES)
-    found = [split for split in (series, *_splits(rising)) if _is_interleaved(split)]
+    strong = [classify(rising, trait) for trait in (SERIES, CONTRAST_AGENT, FLIP_ANGLE, INVERSION_TIME)]
+    found = [split for split in (*strong, *_splits(rising)) if _is_interleaved(split)]
     for split in found:
         parts = [
             Part(tuple(rising[index] for index in indices), text)
             for indices, text in zip(split.indices(), split.texts, strict=True)
         ]
         step = _common_step(parts, plane)
-        is_turned = is_mr and split is not series and abs(step - split.count * finest) <= ONE_TURN * step
-        if step > 0 and not is_turned:
+        is_turned = is_mr and split not in strong and abs(step - split.count * finest) <= ONE_TURN * step
+        if step > 0 and (not is_turned or _thickness(rising) > THICK_OF_SPACING * finest):
             return parts
     if not is_mr and any(_agree(first, second) for first, second in itertools.pairwise(found)):
         text = (
@@ -79,6 +87,11 @@ def _splits(frames: Sequence[Frame]) -> Iterator[Split]:
         if pauses is not None:
             yield pauses
     yield classify(frames, CARDIAC_PHASE)
+
+
+def _thickness(frames: Sequence[Frame]) -> float:
+    """The least SliceThickness in mm, 0 where one is silent. It places nothing: it only tells two readings apart."""
+    return min(frame.slice_thickness or 0.0 for frame in frames)
 
 
 def _is_interleaved(split: Split) -> bool:

@@ -5,9 +5,11 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from pydicom import config
+from pydicom.uid import UID
 
 from volseg.io.dicom.distinctions import clusters
-from volseg.io.dicom.frame import Dropped, Frame, Reason, Refusal
+from volseg.io.dicom.frame import SECONDARY_CAPTURES, Dropped, Frame, Reason, Refusal
 from volseg.io.dicom.plane import check_frames, directions, identity, name_frame
 
 DIRECTION_TOLERANCE = 5e-4
@@ -43,6 +45,7 @@ def match_frames(frames: Sequence[Frame]) -> tuple[list[Part], list[Dropped]]:
     """
     ordered = sorted(frames, key=identity)
     pictures, dropped = _without_scouts(ordered)
+    pictures = _without_captures(pictures, dropped)
     matched: list[Part] = []
     for group in _by_kind(pictures, dropped):
         refusal = check_frames(group.frames)
@@ -63,6 +66,16 @@ def _without_scouts(frames: Sequence[Frame]) -> tuple[list[Frame], list[Dropped]
     return others, [
         _set_aside(frame, Reason.SCOUT, "a localizer (scout) among other images") for frame in scouts
     ]
+
+
+def _without_captures(frames: Sequence[Frame], dropped: list[Dropped]) -> list[Frame]:
+    """Secondary captures (PS3.3 A.8) are set aside where scanned slices are the most, even if they have a place."""
+    captures = [frame for frame in frames if frame.sop_class in SECONDARY_CAPTURES]
+    if 2 * len(captures) >= len(frames):
+        return list(frames)
+    text = "a secondary capture among scanned slices"
+    dropped += [_set_aside(frame, Reason.SCREENSHOT, text) for frame in captures]
+    return [frame for frame in frames if frame.sop_class not in SECONDARY_CAPTURES]
 
 
 def _by_kind(frames: Sequence[Frame], dropped: list[Dropped]) -> list[Part]:
@@ -154,7 +167,7 @@ def _kind(frame: Frame) -> tuple[str, str, bool]:
 
 
 def _kind_text(kind: tuple[str, str, bool]) -> str:
-    return f"{kind[0]} {'mosaic' if kind[2] else kind[1]}".strip()
+    return f"{kind[0]} {'mosaic' if kind[2] else UID(kind[1], config.IGNORE).name}".strip()
 
 
 def _matrix_text(matrix: tuple[int, int]) -> str:

@@ -78,6 +78,18 @@ def check_frames(frames: Sequence[Frame]) -> Refusal | None:
     return None
 
 
+def check_rescale(frames: Sequence[Frame]) -> Refusal | None:
+    """Refuse a stack in which some planes are rescaled and others say nothing: Hounsfield units beside raw values."""
+    bad = [name_frame(frame) for frame in frames if not frame.has_rescale]
+    if len(bad) in (0, len(frames)) or all((frame.slope, frame.intercept) == (1, 0) for frame in frames):
+        return None
+    return Refusal(
+        Reason.INCOMPLETE,
+        f"{len(bad)} of {len(frames)} frames are without a rescale slope (0028,1053), which the others have: "
+        f"{few(bad, _LISTED)}. Their values cannot be compared. Export the series again.",
+    )
+
+
 def mean_plane(frames: Sequence[Frame]) -> Plane | Refusal:
     """The mean orientation and pixel spacing of frames that passed `check_frames`, or why there is none."""
     vectors = directions(frames)

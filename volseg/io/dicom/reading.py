@@ -16,7 +16,7 @@ from volseg.io.dicom.gaps import fill_planes
 from volseg.io.dicom.index import SeriesSummary, index_series
 from volseg.io.dicom.pixels import read_planes
 from volseg.io.dicom.selection import select_series
-from volseg.io.dicom.summary import count_reasons
+from volseg.io.dicom.summary import count_reasons, stack_notes
 from volseg.origin import DicomSource, FileRef, Origin
 from volseg.volume import Volume
 
@@ -98,7 +98,8 @@ def read_stack(stack: Stack, dropped: Sequence[Dropped] = ()) -> Volume:
     for warning in warnings:
         _logger.warning("%s: %s", path, warning)
     others = [item for item in dropped if item.reason not in _SUSPECT]
-    notes = (*warnings, *([f"set aside: {count_reasons(others)}"] if others else []))
+    values = [note for note in stack_notes(stack) if note not in warnings]
+    notes = (*warnings, *values, *([f"set aside: {count_reasons(others)}"] if others else []))
     first = stack.frames[0]
     origin = Origin(
         path,

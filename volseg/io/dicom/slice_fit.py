@@ -33,13 +33,14 @@ _LISTED = 5
 def same_position_mm(distances: FloatArray, plane: Plane) -> float:
     """Below which step planes at sorted `distances` [n] along the normal are at one position, in mm.
 
-    A fifth of the spacing, within SAME_POSITION_MM; and slices a tenth of a pixel apart are jitter, not slices.
+    A fifth of the spacing, within SAME_POSITION_MM; and slices a tenth of a pixel apart are jitter, not slices. Where
+    the pixels themselves are tiny (micro-CT), half a pixel is enough.
     """
     least, most = SAME_POSITION_MM
     extent = float(distances[-1] - distances[0])
     steps = int((np.diff(distances) > most).sum()) or max(1, len(distances) - 1)
     pixel = min(plane.row_spacing, plane.column_spacing)
-    return float(np.clip(max(extent / steps / 5, pixel / 10), least, most))
+    return float(np.clip(max(extent / steps / 5, pixel / 10), min(least, pixel / 2), most))
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ class Gaps:
     def fill(self, frames: int) -> FloatArray | None:
         """The indices, unless the grid would be mostly made up."""
         return self.indices if self.count <= MOST_FILLING * frames else None
+
+    def too_wide(self) -> Refusal:
+        """The refusal where gaps were allowed and are too wide to be filled."""
+        return Refusal(
+            self.refusal.reason,
+            f"the gaps are too wide to be filled: {len(self.indices)} slices would become {self.count}, and at most "
+            f"{MOST_FILLING} times as many are made. They are: {few(self.where, _LISTED)}, measured along the normal.",
+        )
 
     def note(self) -> str:
         """What was made up, and where."""

@@ -9,13 +9,16 @@ from volseg.io.dicom.contrast import contrast_of
 from volseg.io.dicom.frame import Dropped, SeriesText, Stack
 from volseg.origin import FileRef
 
+NO_UID = "no-uid"
+"""Stands in a key for the UID of a series that has none."""
+
 
 @dataclass(frozen=True, eq=False)
 class SeriesSummary:
     """One volume of a series, or a series without any; the last one of an index may hold files of no series."""
 
     key: str
-    """The series' UID, with "#1", "#2" ... where it has several volumes; empty for files of no series."""
+    """The series' UID (NO_UID where it has none), with "#1", "#2" ... where it has several volumes; empty for files of no series."""
     patient: str
     """A pseudonym such as "patient 1"; empty for files of no series."""
     study: str
@@ -115,7 +118,7 @@ def summarise_series(divided: Sequence[DividedSeries]) -> list[SeriesSummary]:
             number = f"#{volumes[text.series_uid]}" if totals[text.series_uid] > 1 else ""
             summaries.append(
                 SeriesSummary(
-                    key=text.series_uid + number,
+                    key=(text.series_uid or NO_UID) + number,
                     patient=patient,
                     study=study,
                     study_uid=text.study_uid,
@@ -151,7 +154,12 @@ def _verdict(stack: Stack | None, dropped: Sequence[Dropped]) -> dict[str, str]:
         return {"verdict": "skipped", "reason": _most_frequent(dropped), "text": count_reasons(dropped)}
     if stack.refusal is not None:
         return {"verdict": "refused", "reason": stack.refusal.reason.value, "text": stack.refusal.text}
-    return {"verdict": "ok", "reason": "", "text": "; ".join(stack.notes)}
+    return {"verdict": "ok", "reason": "", "text": "; ".join(stack_notes(stack))}
+
+
+def stack_notes(stack: Stack) -> tuple[str, ...]:
+    """What a reader of the volume should know: of its geometry, then of its values."""
+    return tuple(dict.fromkeys((*stack.notes, *(note for frame in stack.frames for note in frame.notes))))
 
 
 def summarise_strays(strays: Sequence[Dropped]) -> SeriesSummary:
