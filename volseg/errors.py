@@ -70,3 +70,8 @@ def few(names: Sequence[str], most: int) -> str:
     """The first names of a list for a message, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun for a message: "1 slice", "3 slices"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

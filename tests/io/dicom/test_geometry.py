@@ -115,7 +115,7 @@ def test_missing_slices_are_named_with_their_place():
     assert stack.refusal is not None
     assert "2 between 5.00 and 12.50 mm (7.50 mm apart)" in stack.refusal.text
     assert "1 between 15.00 and 20.00 mm (5.00 mm apart)" in stack.refusal.text
-    assert "3 slices are missing where the others are 2.500 mm apart" in stack.refusal.text
+    assert "missing: 3 slices, where the others are 2.500 mm apart" in stack.refusal.text
 
 
 @pytest.mark.parametrize(

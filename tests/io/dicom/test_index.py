@@ -129,6 +129,21 @@ def test_one_uid_for_two_patients_is_two_series(folder: Path):
     assert len({summary.patient for summary in summaries}) == 2
 
 
+def test_two_patients_in_one_study_and_series_are_never_one_volume(folder: Path):
+    positions = replace(
+        CT, shape=(6, 5, 8)
+    ).slice_positions.tolist()  # one stack of 8, if patients did not count
+    mine = replace(CT, shape=(6, 5, 4), positions=positions[:4])
+    write_series(folder / "a", mine)
+    write_series(
+        folder / "b",
+        replace(mine, positions=positions[4:], patient_id="GEHEIM-3", seed=2, sop_uid=lambda n: f"1.2.3.{n}"),
+    )
+    summaries = index_series(folder)
+    assert [summary.slices for summary in summaries] == [4, 4], "never one volume of 8"
+    assert len({summary.patient for summary in summaries}) == 2
+
+
 def test_a_name_that_is_spelt_in_two_ways_divides_no_series(folder: Path):
     edit = setting(PatientName=lambda n: "GEHEIM^NAME" if n % 2 else "GEHEIM^NAME^^")
     write_series(folder, replace(CT, edit=edit))

@@ -49,7 +49,8 @@ class SeriesText:
     """What a header says of its series; one object is shared by the frames of a series. No identity of the patient."""
 
     patient: str
-    """SHA-256 of the patient's ID, issuer, name and birth date: tells patients apart, is never shown."""
+    """SHA-256 of the patient's ID and its issuer (of name and birth date where there is no ID): tells patients apart
+    however their names are spelt, and is never shown."""
     study_uid: str
     series_uid: str
     modality: str

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from volseg.errors import SeriesError, few
+from volseg.errors import SeriesError, counted, few
 from volseg.io.dicom.files import find_files
 from volseg.io.dicom.frame import Dropped, Frame, Reason, Refusal, Stack
 from volseg.io.dicom.grouping import split_stacks
@@ -76,7 +76,7 @@ def index_series(
                 frames.setdefault(frame.series.series_uid, []).append(frame)
         if progress is not None:
             progress(count)
-    groups = [part for group in frames.values() for part in _by_study(group)]
+    groups = [part for group in frames.values() for part in _by_patient(group)]
     divided = _joined(groups, allow_gaps) if join else [_divide(group, allow_gaps) for group in groups]
     strays = _given_home(strays, divided)
     divided = divided if allow_gaps else [_without_losses(group) for group in divided]
@@ -113,16 +113,16 @@ def _headers(files: Iterable[FileRef], workers: int) -> Iterator[list[Frame] | D
             yield waiting.popleft().result()
 
 
-def _by_study(frames: list[Frame]) -> list[list[Frame]]:
-    """The frames of one series UID; by study, where careless anonymisation gave two patients one UID.
+def _by_patient(frames: list[Frame]) -> list[list[Frame]]:
+    """The frames of one series UID, by patient: careless anonymisation gives one UID to two.
 
-    A patient or a study alone that changes inside a series is a typing error or a merged study, and divides nothing.
+    A study that alone changes inside a series was merged, and divides nothing, unless the series has no UID.
     """
-    studies = {frame.series.study_uid for frame in frames}
-    patients = {frame.series.patient for frame in frames}
-    if len(studies) < 2 or len(patients) < 2:
-        return [frames]
-    return [[frame for frame in frames if frame.series.study_uid == study] for study in sorted(studies)]
+    groups: dict[tuple[str, str], list[Frame]] = {}
+    for frame in frames:
+        text = frame.series
+        groups.setdefault((text.patient, "" if text.series_uid else text.study_uid), []).append(frame)
+    return [groups[key] for key in sorted(groups)]
 
 
 def _divide(frames: list[Frame], allow_gaps: bool) -> DividedSeries:
@@ -148,9 +148,9 @@ def _without_losses(group: DividedSeries) -> DividedSeries:
     if not torn:
         return group
     text = (
-        f"{len(torn)} of its files cannot be read, and slices may be lost with them: "
-        f"{few([f'{item.file} ({item.text})' for item in torn], 3)} Copy or export them again, or allow gaps to use "
-        "the rest."
+        f"{counted(len(torn), 'file')} of the series cannot be read, and slices may be lost with them: "
+        f"{few([f'{item.file} ({item.text})' for item in torn], 3)} Copy or export them again, or allow gaps "
+        "(--allow-gaps) to use the rest."
     )
     stacks = [
         stack

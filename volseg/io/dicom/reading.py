@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from volseg.errors import SeriesError, few
+from volseg.errors import SeriesError, counted, few
 from volseg.io.dicom.files import is_dicom
 from volseg.io.dicom.frame import Dropped, Reason, Stack
 from volseg.io.dicom.gaps import fill_planes
@@ -138,7 +138,7 @@ def _damaged_beside(stack: Stack, dropped: Sequence[Dropped]) -> list[str]:
     if not damaged:
         return []
     names = few([str(item.file) for item in damaged], 3)
-    return [f"{len(damaged)} files beside the series are damaged and may be slices of it: {names}"]
+    return [f"{counted(len(damaged), 'damaged file')} beside the series may be slices of it: {names}"]
 
 
 def _is_lost_slice(item: Dropped) -> bool:

@@ -11,9 +11,6 @@ from volseg.io.dicom.pixels import content_key
 _LISTED = 12
 """Candidates named in one message."""
 
-_GAPS = frozenset({Reason.MISSING_SLICES.value, Reason.IRREGULAR_SPACING.value})
-"""What can be read with --allow-gaps."""
-
 _NO_RIVALS = frozenset({Reason.COLOUR.value, Reason.SCREENSHOT.value})
 """Refused for what they are: nobody means a colour rendering when asking for a scan."""
 
@@ -56,7 +53,7 @@ def usable_series(summaries: Sequence[SeriesSummary], source: Path) -> list[Seri
         (summary for summary in summaries if summary.verdict == "refused"), key=lambda s: -s.slices
     )
     if refused:
-        lines = [f"{series_title(summary)}: {_told(summary)}" for summary in refused]
+        lines = [f"{series_title(summary)}: {summary.text}" for summary in refused]
         raise SeriesError(f"{source}: no series can be read. {few(lines, 3)}", reason=refused[0].reason)
     told = [item for item in dropped if item.reason != Reason.NOT_DICOM]
     if not told:
@@ -93,7 +90,7 @@ def refuse_rivals(summaries: Sequence[SeriesSummary], chosen: SeriesSummary, sou
     if rivals:
         rival = max(rivals, key=lambda summary: summary.slices)
         raise SeriesError(
-            f"{source}: the series {series_title(rival)} cannot be read: {_told(rival)} If another is meant, "
+            f"{source}: the series {series_title(rival)} cannot be read: {rival.text} If another is meant, "
             f"name it with --series: {series_title(chosen)}, --series {chosen.key}",
             reason=rival.reason,
         )
@@ -132,8 +129,8 @@ def nothing_dicom(source: Path) -> str:
 
 
 def _with_key(summaries: Sequence[SeriesSummary], source: Path, wanted: str) -> SeriesSummary:
-    named = [summary for summary in summaries if summary.series_uid]
-    exact = [summary for summary in named if wanted in (summary.key, summary.series_uid)]
+    named = [summary for summary in summaries if summary.key]
+    exact = [summary for summary in named if wanted and wanted in (summary.key, summary.series_uid)]
     found = exact or [summary for summary in named if wanted and summary.key.endswith(wanted)]
     if not found:
         listed = few([f"{series_title(summary)}, {summary.key}" for summary in named], _LISTED)
@@ -145,14 +142,10 @@ def _with_key(summaries: Sequence[SeriesSummary], source: Path, wanted: str) -> 
         raise ambiguous(source, found, f" by '{wanted}'")
     if found[0].verdict != "ok":
         raise SeriesError(
-            f"{source}: the series {series_title(found[0])} is {found[0].verdict}: {_told(found[0])}",
+            f"{source}: the series {series_title(found[0])} is {found[0].verdict}: {found[0].text}",
             reason=found[0].reason,
         )
     return found[0]
-
-
-def _told(summary: SeriesSummary) -> str:
-    return f"{summary.text} (--allow-gaps)" if summary.reason in _GAPS else summary.text
 
 
 def _is_copy(first: SeriesSummary, other: SeriesSummary) -> bool:

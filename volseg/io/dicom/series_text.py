@@ -16,12 +16,13 @@ _PRIVATE_SCALE = "PhilipsScaleSlope"
 PRIVATE_SCALE_TAGS = {0x2005100E: _PRIVATE_SCALE}
 """Philips' private factor to values that can be compared between series."""
 
-_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")
+_PATIENT, _NAMELESS = ("PatientID", "IssuerOfPatientID"), ("PatientName", "PatientBirthDate")
 
 
 def series_text(elements: Elements) -> SeriesText:
     """The words of a file's series; the patient only as a hash."""
-    patient = (elements.raw(keyword) for keyword in _PATIENT)
+    has_id = bool(elements.raw("PatientID").strip(b"\0 "))
+    patient = (elements.raw(keyword).strip(b"\0 ") for keyword in (_PATIENT if has_id else _NAMELESS))
     characters = elements.text("SpecificCharacterSet")
     agent = elements.item("ContrastBolusAgentSequence")
     return SeriesText(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from volseg.errors import few
+from volseg.errors import counted, few
 from volseg.geometry import FloatArray
 from volseg.io.dicom.frame import Reason, Refusal
 from volseg.io.dicom.plane import Plane
@@ -125,9 +125,9 @@ def _missing(distances: FloatArray, indices: FloatArray, spacing: float) -> Gaps
         if jump > 1
     )
     text = (
-        f"{int(jumps.sum()) - len(jumps)} slices are missing where the others are {spacing:.3f} mm apart: "
-        f"{few(gaps, _LISTED)}, measured along the normal. Export the series again, or allow gaps to fill them by "
-        "interpolation."
+        f"missing: {counted(int(jumps.sum()) - len(jumps), 'slice')}, where the others are {spacing:.3f} mm apart: "
+        f"{few(gaps, _LISTED)}, measured along the normal. Export the series again, or allow gaps (--allow-gaps) to fill "
+        "them by interpolation."
     )
     return Gaps(Refusal(Reason.MISSING_SLICES, text), indices, gaps)
 
@@ -143,7 +143,8 @@ def _irregular(distances: FloatArray, base: float) -> Gaps:
             first = index
     text = (
         f"the steps between the slices are irregular, {steps.min():.3f} to {steps.max():.3f} mm: {few(runs, _LISTED)}, "
-        "measured along the normal. Export the series again, or allow gaps to resample it to even steps."
+        "measured along the normal. Export the series again, or allow gaps (--allow-gaps) to resample it "
+        "to even steps."
     )
     extent = float(distances[-1] - distances[0])
     count = max(1, round(extent / base))
