@@ -8,7 +8,7 @@ nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
 
 PINNED = ("-c", "constraints.txt")
-SAMPLE = Path("data_samples/mni152_t1_hippocampus_right.nii.gz").resolve()
+SAMPLE = Path("data_samples/mni152_t1_brain.nii.gz").resolve()
 
 
 @nox.session

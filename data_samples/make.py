@@ -173,9 +173,10 @@ def make_msd(folder: Path) -> None:
 
 
 def crop_template(template: Path, folder: Path) -> None:
-    """Cut both hippocampi, 36 x 50 x 36 mm each, out of the ICBM152 2009a symmetric T1 template; no voxel is changed.
+    """Cut the brain and both hippocampi out of the ICBM152 2009a symmetric T1 template; no voxel is changed.
 
-    The boxes are mirror images of each other about x = 0 and run over x = 8..43, y = -46..3, z = -29..6 mm.
+    The boxes of the hippocampi, 36 x 50 x 36 mm, are mirror images of each other about x = 0 and run over x = 8..43,
+    y = -46..3, z = -29..6 mm. The brain's box has up to 4 mm of air around it.
     """
     found = hashlib.sha256(template.read_bytes()).hexdigest()
     if found != TEMPLATE_SHA256:
@@ -187,6 +188,11 @@ def crop_template(template: Path, folder: Path) -> None:
         box = grid.box((i, j, k), (i + 36, j + 50, k + 36))
         crop = voxels[i : i + 36, j : j + 50, k : k + 36]
         save(folder / f"mni152_t1_hippocampus_{side}.nii.gz", crop, box, space=4)
+    brain = np.argwhere(voxels)
+    start, stop = np.maximum(brain.min(axis=0) - 4, 0), np.minimum(brain.max(axis=0) + 5, voxels.shape)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+    box = grid.box((i.start, j.start, k.start), (i.stop, j.stop, k.stop))
+    save(folder / "mni152_t1_brain.nii.gz", voxels[i, j, k], box, space=4)
 
 
 def centred_grid(shape: tuple[int, int, int], linear: Array) -> Grid:

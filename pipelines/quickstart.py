@@ -8,7 +8,7 @@ from pathlib import Path
 
 import volseg
 
-SAMPLE = Path(__file__).parents[1] / "data_samples" / "mni152_t1_hippocampus_right.nii.gz"
+SAMPLE = Path(__file__).parents[1] / "data_samples" / "mni152_t1_brain.nii.gz"
 
 
 def quickstart(scan: Path, folder: Path, *, model: str | Path = "hippocampus") -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Score a model on the cases that its training held out: the numbers of its card, again.
 
-python pipelines/score_held_out.py configs/train/hippocampus.yaml [SETTING=VALUE]... [--model hippocampus] [--csv FILE]
+python pipelines/score_held_out.py configs/train/hippocampus.yaml split.fold=0 [SETTING=VALUE]... --model runs/fold0/hippocampus.volseg
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--model", default="hippocampus")
+    parser.add_argument("--model", required=True)
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
     score_held_out(arguments.config, arguments.overrides, model=arguments.model, csv=arguments.csv)

@@ -98,11 +98,43 @@ def test_an_oblique_sheared_anisotropic_scan_gives_the_same_hippocampus(predicto
     assert dice(found.array > 0, expected.array > 0) > 0.9
 
 
-def test_a_whole_head_is_refused(predictor):
-    noise = np.random.default_rng(0).normal(size=(18, 22, 18))
-    head = volseg.Volume(noise, Grid.from_spacing((18, 22, 18), (10, 10, 10)))
-    with pytest.raises(InputError, match=r"180 x 220 x 180 mm.*Cut the scan to the region"):
-        predictor.predict(head)
+@pytest.fixture(scope="module")
+def brain():
+    """The whole sample at 2 mm, on a grid of its own."""
+    volume = volseg.read_volume(SAMPLES / "mni152_t1_brain.nii.gz")
+    return resample_volume(volume, volume.grid.with_spacing((2.0, 2.0, 2.0)))
+
+
+def test_both_hippocampi_are_found_in_a_head(predictor, brain):
+    prediction = predictor.predict(brain)
+    label_map = prediction.label_map
+    assert label_map.grid == brain.grid
+    volumes_ml = label_map.volumes_ml()
+    assert all(1 < volume_ml < 4 for volume_ml in volumes_ml.values())
+    for part, (right, left) in {"anterior": (1, 3), "posterior": (2, 4)}.items():
+        one, other = volumes_ml[f"Right {part} hippocampus"], volumes_ml[f"Left {part} hippocampus"]
+        assert one == pytest.approx(other, rel=0.15), "the template is symmetric"
+        assert 15 < centre_mm(label_map, right)[0] < 40
+        assert -40 < centre_mm(label_map, left)[0] < -15
+    assert centre_mm(label_map, 1)[1] > centre_mm(label_map, 2)[1] + 10
+    assert all(label.code is not None for label in label_map.labels)
+    assert prediction.warnings == ()
+
+
+def test_a_head_and_a_crop_of_it_get_the_same_labels(predictor, right, right_labels):
+    head = volseg.read_volume(SAMPLES / "mni152_t1_brain.nii.gz")
+    found = resample_label_map(predictor.predict(head).label_map, right.grid)
+    for located, own in ((1, ANTERIOR), (2, POSTERIOR)):
+        assert dice(found.array == located, right_labels.array == own) > 0.9
+
+
+def test_what_is_no_head_is_refused_and_force_says_so(predictor):
+    noise = np.random.default_rng(0).normal(100, 10, size=(60, 72, 60))
+    scan = volseg.Volume(noise, Grid.from_spacing((60, 72, 60), (3, 3, 3)))
+    with pytest.raises(InputError, match=r"correlation with the template.*--force"):
+        predictor.predict(scan)
+    forced = Predictor(predictor.package, device="cpu", force=True).predict(scan)
+    assert any("forced" in warning for warning in forced.warnings)
 
 
 def test_a_pruned_head_finds_nearly_the_same(predictor, right, right_labels):

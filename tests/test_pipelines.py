@@ -28,8 +28,9 @@ def test_quickstart(tmp_path: Path):
     label_map = volseg.read_label_map(tmp_path / "out" / "labels.nii.gz")
     assert label_map.grid.is_same(volseg.read_volume(SAMPLE).grid)
     assert (tmp_path / "out" / "preview.png").exists()
-    assert set(volumes_ml) == {"Anterior", "Posterior"}
-    assert all(0.5 < volume_ml < 4 for volume_ml in volumes_ml.values()), "half of an adult hippocampus"
+    sides, parts = ("Right", "Left"), ("anterior", "posterior")
+    assert set(volumes_ml) == {f"{side} {part} hippocampus" for side in sides for part in parts}
+    assert all(1 < volume_ml < 4 for volume_ml in volumes_ml.values()), "half of an adult hippocampus"
 
 
 def test_score_held_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

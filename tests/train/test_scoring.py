@@ -1,10 +1,13 @@
+from pathlib import Path
+
 import pytest
 
 from volseg.errors import ConfigError
 from volseg.evaluate import read_scores
 from volseg.package import load_package
-from volseg.train.run import run_training, split_cases
+from volseg.train.run import held_out_cases, run_training, split_cases
 
+ROOT = Path(__file__).parents[2]
 FAST = ("steps=4", "validation.every_steps=4", "architecture.widths=[8, 8]", "split.folds=2")
 
 
@@ -63,3 +66,11 @@ def test_all_means_that_every_case_is_trained_on(phantom_config):
     training, held_out = split_cases(phantom_config("split.fold=all"))
     assert len(training) == 5
     assert held_out == []
+
+
+def test_a_model_of_all_cases_cannot_be_scored_on_held_out_ones():
+    config = ROOT / "configs" / "smoke" / "train_phantom.yaml"
+    overrides = [f"dataset.root={ROOT / 'data_samples' / 'msd_phantom'}"]
+    assert len(held_out_cases(config, overrides)) == 1
+    with pytest.raises(ConfigError, match=r"split\.fold=0"):
+        held_out_cases(config, [*overrides, "split.fold=all"])

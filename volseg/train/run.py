@@ -6,7 +6,7 @@ from pathlib import Path
 from volseg.config import dump_config, load_config
 from volseg.datasets import Case
 from volseg.datasets.splits import split_folds
-from volseg.errors import OutputError
+from volseg.errors import ConfigError, OutputError
 from volseg.train.cache import build_cache
 from volseg.train.export import export_package
 from volseg.train.loop import Progress, Trainer, TrainingData
@@ -78,7 +78,13 @@ def held_out_cases(config: Path, overrides: Sequence[str] = ()) -> list[Case]:
     """The cases that a training configuration never trains on, by rising id.
 
     Raises:
-        ConfigError: the file or an override is wrong.
+        ConfigError: the file or an override is wrong, or it trains on every case.
         InputError: the dataset cannot be read.
     """
-    return split_cases(load_config(config, TrainConfig, overrides))[1]
+    held_out = split_cases(load_config(config, TrainConfig, overrides))[1]
+    if not held_out:
+        raise ConfigError(
+            f"{config}: trains on every case (split.fold = all), so none is left to score a model on. Add split.fold=0 (or "
+            "another) and give the model that was trained with it."
+        )
+    return held_out
