@@ -183,4 +183,4 @@ def _write(
     else:
         from volseg.io.dicom.rtstruct import write_rtstruct  # noqa: PLC0415 - as above
 
-        write_rtstruct(label_map, path, source=source)
+        write_rtstruct(label_map, path, source=source, model=model.name, model_version=model.version)

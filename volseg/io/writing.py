@@ -19,15 +19,18 @@ def write_label_map(label_map: LabelMap, path: str | Path, *, source: Volume | N
 
     Args:
         label_map: array [I, J, K], no negative values.
-        path: the suffix chooses the format; the folder must exist.
+        path: the suffix chooses the format, `.dcm` is DICOM SEG; the folder must exist.
         source: the scan the labels belong to. A NIfTI result takes over its sform and qform codes and its units
-            (without it, those of the label map's own origin).
+            (without it, those of the label map's own origin). A DICOM SEG refers to its images, so it must be DICOM.
 
     Raises:
         OutputError: unknown suffix, the file is the source, negative labels, a grid or labels the format cannot
             hold, or the file system refuses.
     """
     target = Path(path)
+    if target.suffix.lower() == ".dcm":
+        _write_seg(label_map, target, source)
+        return
     image_format = _check_target(target, (label_map.origin, source.origin if source else Origin()))
     lowest, highest = int(label_map.array.min()), int(label_map.array.max())
     if lowest < 0:
@@ -39,6 +42,17 @@ def write_label_map(label_map: LabelMap, path: str | Path, *, source: Volume | N
         )
     origin = (source or label_map).origin
     image_format.write(Volume(label_map.array, label_map.grid, origin), target, dtype)
+
+
+def _write_seg(label_map: LabelMap, path: Path, source: Volume | None) -> None:
+    if source is None or source.origin.dicom is None:
+        raise OutputError(
+            f"{path}: a DICOM SEG refers to the images of a DICOM series; give source=, the volume read from it, or write "
+            ".nii.gz instead."
+        )
+    from volseg.io.dicom.seg import write_seg  # noqa: PLC0415 - highdicom is loaded when a SEG is written
+
+    write_seg(label_map, path, source=source)
 
 
 def write_volume(volume: Volume, path: str | Path, *, source: Volume | None = None) -> None:
