@@ -5,7 +5,6 @@ however the planes are tilted or spaced.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -25,16 +24,14 @@ from pydicom.uid import (
 from volseg.errors import IntensityError
 from volseg.geometry import FloatArray, Grid
 from volseg.io.atomic import replacing
-from volseg.io.dicom.concepts import ANATOMY, category_of, code_item, concept_of, full_table
+from volseg.io.dicom.concepts import ANATOMY, category_of, code_item, concept_of
 from volseg.io.dicom.outline import trace
 from volseg.io.dicom.patient import SOFTWARE, long_string, software_version
 from volseg.io.dicom.rtstruct_file import fill_regions, open_rtstruct
 from volseg.io.dicom.source import (
     SourcePlane,
     SourceSeries,
-    check_nothing_lost,
-    compact_labels,
-    load_source,
+    prepare,
 )
 from volseg.io.dicom.verify import check_written, not_the_same, reading_back
 from volseg.origin import Origin
@@ -71,10 +68,7 @@ def write_rtstruct(
         OutputError: the source is no DICOM, a label cannot be written, the file read back is not the label map, or the
             file system refuses.
     """
-    label_map, values = compact_labels(label_map, path)
-    series = load_source(source, label_map, path)
-    label_map = replace(label_map, labels=full_table(label_map, values, path))
-    check_nothing_lost(label_map, values, series.planes, path)
+    label_map, series = prepare(label_map, source, path)
     with config.disable_value_validation():  # identifiers are written as they are in the source
         dataset = _heading(series, model)
         _add_references(dataset, series)

@@ -4,7 +4,6 @@ highdicom writes, pydicom reads: what was written is read back by other code tha
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,16 +18,14 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from volseg.geometry import Grid
 from volseg.io.atomic import replacing
-from volseg.io.dicom.concepts import category_of, concept_of, full_table, lab_colour
+from volseg.io.dicom.concepts import category_of, concept_of, lab_colour
 from volseg.io.dicom.patient import SOFTWARE, decimal_string, long_string, software_version
 from volseg.io.dicom.seg_file import open_seg
 from volseg.io.dicom.seg_grid import gather, spanned_grid
 from volseg.io.dicom.source import (
     SourcePlane,
     SourceSeries,
-    check_nothing_lost,
-    compact_labels,
-    load_source,
+    prepare,
     slice_distance_mm,
 )
 from volseg.io.dicom.verify import check_written, not_the_same, reading_back
@@ -81,10 +78,7 @@ def write_seg(
         OutputError: the source is no DICOM, a label cannot be written, the file read back is not the label map, or the
             file system refuses.
     """
-    label_map, values = compact_labels(label_map, path)
-    series = load_source(source, label_map, path)
-    label_map = replace(label_map, labels=full_table(label_map, values, path))
-    check_nothing_lost(label_map, values, series.planes, path)
+    label_map, series = prepare(label_map, source, path)
     numbers = _segment_numbers(label_map.labels, encoding)
     placeholders = _placeholders(series, label_map.grid)
     with config.disable_value_validation():  # identifiers are written as they are in the source

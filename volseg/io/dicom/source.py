@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydicom.uid import generate_uid
 
 from volseg.errors import GeometryError, OutputError, few
 from volseg.geometry import Grid
+from volseg.io.dicom.concepts import full_table
 from volseg.io.dicom.frame import Dropped, Frame
 from volseg.io.dicom.header import read_frames
 from volseg.io.dicom.patient import copy_patient
@@ -65,6 +66,20 @@ class SourceSeries:
     def is_regular(self) -> bool:
         """Whether each slice of the volume is one plane."""
         return all(plane.slice_index == n for n, plane in enumerate(self.planes))
+
+
+def prepare(label_map: LabelMap, source: Volume, path: Path) -> tuple[LabelMap, SourceSeries]:
+    """What SEG and RTSTRUCT are written from: labels compact in memory and all named, and the source's planes.
+
+    Raises:
+        GeometryError: as load_source.
+        OutputError: as load_source; a label cannot be written, has no name, or lies only between the planes.
+    """
+    compact, values = compact_labels(label_map, path)
+    series = load_source(source, compact, path)
+    named = replace(compact, labels=full_table(compact, values, path))
+    check_nothing_lost(named, values, series.planes, path)
+    return named, series
 
 
 def load_source(source: Volume, label_map: LabelMap, path: Path) -> SourceSeries:
