@@ -43,6 +43,8 @@ def test_the_package_is_small_says_what_it_is_and_passes_its_own_test():
     assert check_golden(package, device="cpu") > 0.99
     info = package.info
     assert info.data_licence == "CC-BY-SA-4.0"
+    assert all(label.code is not None for label in (*info.labels, *info.located_labels))
+    assert info.channels[0].contrast == "T1"
     assert "not a medical device" in package.card.lower()
     assert {score.label for score in info.scores} == {"Anterior", "Posterior"}
     assert all({"dice", "hd95_mm"} <= set(score.means) and score.case_count > 30 for score in info.scores)
@@ -117,7 +119,6 @@ def test_both_hippocampi_are_found_in_a_head(predictor, brain):
         assert 15 < centre_mm(label_map, right)[0] < 40
         assert -40 < centre_mm(label_map, left)[0] < -15
     assert centre_mm(label_map, 1)[1] > centre_mm(label_map, 2)[1] + 10
-    assert all(label.code is not None for label in label_map.labels)
     assert prediction.warnings == ()
 
 

@@ -7,7 +7,9 @@ import typer
 from volseg.cli.table import print_table
 
 if TYPE_CHECKING:
-    from volseg.package import ModelInfo
+    from collections.abc import Sequence
+
+    from volseg.package import LabelInfo, ModelInfo
 
 
 def info(
@@ -36,16 +38,23 @@ def _print_model(model: "ModelInfo") -> None:
     training = model.training
     print(f"trained on    {training.dataset}, {training.case_count} cases ({training.split})")
     print(f"made with     volseg {model.volseg_version}, commit {model.git_commit}\n")
+    _print_labels(model.labels)
+    if model.located_labels:
+        print(f"\nin a scan where its regions are located ({(model.locate or {}).get('name')}):")
+        _print_labels(model.located_labels)
+    _print_scores(model)
+    print(
+        f"\nintended use  {model.intended_use}\nlimits        {model.limits}\nlicence       {model.data_licence}"
+    )
+
+
+def _print_labels(labels: "Sequence[LabelInfo]") -> None:
     print_table(
         ["label", "name", "code"],
         [
             [str(label.value), label.name, f"{label.code.scheme} {label.code.value}" if label.code else ""]
-            for label in model.labels
+            for label in labels
         ],
-    )
-    _print_scores(model)
-    print(
-        f"\nintended use  {model.intended_use}\nlimits        {model.limits}\nlicence       {model.data_licence}"
     )
 
 

@@ -29,11 +29,8 @@ from volseg.train.settings import TrainConfig
 from volseg.train.validate import validation_dice
 
 _LOG_STEPS = 50
-_FIXED = tuple(
-    name
-    for name in TrainConfig.model_fields
-    if name
-    not in {
+_FREE = {
+    *(
         "dataset",
         "card",
         "golden",
@@ -43,8 +40,10 @@ _FIXED = tuple(
         "workers",
         "validation",
         "cross_validation",
-    }
-)
+    ),
+    *("locate", "located_labels", "template"),
+}
+_FIXED = tuple(name for name in TrainConfig.model_fields if name not in _FREE)
 """Settings a resumed run must share with its checkpoint; the others change no weight (the dataset may have moved)."""
 
 
