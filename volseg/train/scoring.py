@@ -22,8 +22,12 @@ _FREE = {
     "workers",
     "golden",
     "card",
+    "locate",
+    "located_labels",
+    "template",
 }
-"""Settings in which a run may differ and still be the same recipe: they change no weight (the data may have moved)."""
+"""Settings in which a run may differ and still be the same recipe: they change neither weights nor the scores of
+its cases (the data may have moved)."""
 
 
 def score_cases(package: Package, cases: Sequence[Case], *, device: str = "auto") -> list[Score]:
