@@ -11,7 +11,6 @@ from volseg.infer.predictor import Prediction, Predictor
 from volseg.io import is_dicom_source, read_volume, stack_channels, write_label_map, write_volume
 from volseg.outputs import OutputFormat, Outputs, plan_outputs
 from volseg.package import ModelInfo, Package, load_package
-from volseg.report.preview import check_preview_name, draw_preview
 from volseg.report.record import write_record
 from volseg.volume import LabelMap, Volume
 from volseg.zoo import find
@@ -123,8 +122,6 @@ def predict_files(
     """
     start = time.perf_counter()
     outputs = outputs or Outputs()
-    if outputs.preview is not None:
-        check_preview_name(outputs.preview)
     planned = plan_outputs(outputs, sources)
     package = load_model(model)
     volume, choices = _read_case(sources, package.info, options or SeriesOptions())
@@ -135,6 +132,8 @@ def predict_files(
     if planned.probabilities is not None and prediction.probabilities is not None:
         write_volume(prediction.probabilities, planned.probabilities, source=volume)
     if planned.preview is not None:
+        from volseg.report.preview import draw_preview  # noqa: PLC0415 - matplotlib takes a third of a second
+
         draw_preview(volume, prediction.label_map, planned.preview)
     if planned.record is not None:
         write_record(prediction, planned.record, model=package.info, device=predictor.device, choices=choices)

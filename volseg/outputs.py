@@ -78,6 +78,7 @@ def plan_outputs(outputs: Outputs, sources: Sequence[Path]) -> PlannedOutputs:
     if probabilities is not None:
         check_image_output(probabilities, sources)
     if outputs.preview is not None:
+        check_preview_name(outputs.preview)
         check_output(outputs.preview, sources)
     record = main.with_name(f"{stem(main)}.json") if outputs.record else None
     if record is not None:
@@ -151,6 +152,16 @@ def check_image_output(path: Path, sources: Sequence[Path]) -> None:
             f"{path}: the suffix '{path.suffix}' is no image format volseg writes; known are {', '.join(KNOWN_SUFFIXES)}."
         )
     check_output(path, sources)
+
+
+def check_preview_name(path: Path) -> None:
+    """Refuse a preview that is no PNG.
+
+    Raises:
+        OutputError: another suffix.
+    """
+    if path.suffix.lower() != ".png":
+        raise OutputError(f"{path}: a preview is a PNG picture; use a name ending in .png.")
 
 
 def check_output(path: Path, sources: Sequence[Path]) -> None:

@@ -15,9 +15,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from volseg.errors import GeometryError, OutputError
+from volseg.errors import GeometryError
 from volseg.io.atomic import replacing
 from volseg.labels import Label, default_colour
+from volseg.outputs import check_preview_name
 from volseg.report.volumes import sides_of
 from volseg.volume import AnyArray, LabelMap, Volume
 
@@ -85,16 +86,6 @@ class _Scene:
             return bool(sides_mm.min() > sides_mm.max() / 3), float(size_mm[plane.normal])
 
         return max(PLANES, key=rank)
-
-
-def check_preview_name(path: Path) -> None:
-    """Refuse a preview that is no PNG.
-
-    Raises:
-        OutputError: another suffix.
-    """
-    if path.suffix.lower() != ".png":
-        raise OutputError(f"{path}: a preview is a PNG picture; use a name ending in .png.")
 
 
 def draw_preview(volume: Volume, label_map: LabelMap, path: Path | str) -> None:
