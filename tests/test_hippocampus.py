@@ -132,7 +132,7 @@ def test_a_head_and_a_crop_of_it_get_the_same_labels(predictor, right, right_lab
 def test_what_is_no_head_is_refused_and_force_says_so(predictor):
     noise = np.random.default_rng(0).normal(100, 10, size=(60, 72, 60))
     scan = volseg.Volume(noise, Grid.from_spacing((60, 72, 60), (3, 3, 3)))
-    with pytest.raises(InputError, match=r"correlation with the template.*--force"):
+    with pytest.raises(InputError, match=r"template's brain.*--force"):
         predictor.predict(scan)
     forced = Predictor(predictor.package, device="cpu", force=True).predict(scan)
     assert any("forced" in warning for warning in forced.warnings)

@@ -194,7 +194,7 @@ def test_a_region_beside_the_scan_is_told(predictor):
     volume = blobs(scan_grid())
     found = predictor(Location((region_at((500, 0, 0)),))).predict(volume)
     assert not found.label_map.array.any()
-    assert found.warnings == ("the region 'right' lies outside the scan",)
+    assert found.warnings == ("the region 'right' lies outside the scan or in its empty part",)
     assert box_in(volume.grid, region_at((500, 0, 0)).grid) is None
 
 
@@ -211,6 +211,49 @@ def test_regions_that_name_unknown_labels_are_the_packages_fault(predictor):
         location = Location((region_at(centres(grid)[0], values=values),))
         with pytest.raises(PackageError, match="located_labels"):
             predictor(location).predict(blobs(grid))
+
+
+def test_a_region_of_empty_space_is_told_when_forced(predictor):
+    grid = scan_grid()
+    right, left = centres(grid)
+    regions = (region_at(right), region_at(left, name="left", values=(4, 9)))
+    location = Location(regions, doubts=("nothing fits",))
+    steps = [{"name": "zscore"}]
+    found = predictor(location, force=True, preprocess=steps).predict(blobs(grid, (right, 4, 4.0)))
+    assert "forced: nothing fits" in found.warnings
+    assert any("'left' lies outside the scan or in its empty part" in text for text in found.warnings)
+    assert set(np.unique(found.label_map.array)) <= {0, 1, 3}
+
+
+def test_what_is_far_brighter_or_darker_than_the_tissue_is_clipped():
+    grid = Grid.from_spacing((20, 20, 20), (1.0, 1.0, 1.0))
+    tissue = np.random.default_rng(0).uniform(90, 110, grid.shape).astype(np.float32)
+    spoilt = tissue.copy()
+    spoilt[:, :, :2] = 0
+    spoilt[4:6, 4:6] = 5000
+    region = Region("right", grid, (1, 3), fences=1.5)
+    clean, fenced = cut_region(Volume(tissue, grid), region), cut_region(Volume(spoilt, grid), region)
+    assert clean is not None
+    assert fenced is not None
+    assert np.array_equal(clean.array[0], tissue)  # nothing of a crop of tissue alone is changed
+    assert fenced.array.min() > 60
+    assert fenced.array.max() < 140
+    assert np.array_equal(fenced.array[0, 10:, :, 2:], tissue[10:, :, 2:])
+    unfenced = cut_region(Volume(spoilt, grid), replace(region, fences=None))
+    assert unfenced is not None
+    assert unfenced.array.max() == 5000
+    mostly_empty = np.where(np.arange(20) < 4, tissue, 0)
+    kept = cut_region(Volume(mostly_empty, grid), region)
+    assert kept is not None
+    assert np.array_equal(kept.array[0], mostly_empty)
+
+
+@pytest.mark.parametrize(("usual", "warned"), [((0.1, 0.5), False), ((0.4, 2.0), True)])
+def test_an_unusual_volume_in_a_crop_is_worth_a_warning_too(predictor, usual, warned):
+    grid = scan_grid()
+    volume = blobs(grid, (centres(grid)[0], 4, 4.0))  # 0.3 ml
+    found = predictor(Location(plausible_ml=usual)).predict(volume)
+    assert any("taken as a crop, measure 0.3 ml" in text for text in found.warnings) == warned
 
 
 def test_sides_and_growth():

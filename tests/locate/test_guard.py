@@ -10,7 +10,7 @@ from volseg.errors import PackageError
 from volseg.geometry import Grid
 from volseg.io import read_volume
 from volseg.locate import LOCATE
-from volseg.locate.guard import Limits, Measures, doubts_about
+from volseg.locate.guard import Limits, Measures, doubts_about, doubts_about_grid
 from volseg.volume import Volume
 
 BOXES = [
@@ -82,9 +82,17 @@ def _inverted(head):
     return np.where(brain > 30, 270 - brain, brain)
 
 
+def _ct(head):
+    """Hounsfield units: air, a nearly even brain, bright bone."""
+    values = np.where(head.array[0] > 0, 35.0, -1000.0)
+    values[head.array[0] == 20] = 900
+    return values + np.random.default_rng(0).normal(0, 4, values.shape)
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
+        (_ct, "contrast"),
         (_noise, "brain that lies in the scan"),
         (_ball, "results of two searches|contrast"),
         (_inverted, "contrast of white over grey matter"),
@@ -92,7 +100,7 @@ def _inverted(head):
             lambda head: head.array[0, :, :, ::-1], "contrast|two searches|mutual", marks=pytest.mark.slow
         ),
     ],
-    ids=["noise", "ball", "t2-like", "upside down"],
+    ids=["ct", "noise", "ball", "t2-like", "upside down"],
 )
 def test_what_is_no_t1_head_is_refused_with_what_was_measured(atlas, template, head, make, reason):
     volume = Volume(np.ascontiguousarray(make(head)).astype(np.float32), head.grid)
@@ -101,23 +109,65 @@ def test_what_is_no_t1_head_is_refused_with_what_was_measured(atlas, template, h
     assert re.search(reason, doubts), doubts
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["BraTS_phantom/phantom_1/phantom_1_t1", pytest.param("LiTS_phantom/volume-0", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["BraTS_phantom/phantom_1/phantom_1_t1", "LiTS_phantom/volume-0"])
 def test_phantoms_are_refused(atlas, template, name):
-    assert len(atlas(read_volume(SAMPLES / f"{name}.nii.gz"), template).doubts) >= 2
+    assert atlas(read_volume(SAMPLES / f"{name}.nii.gz"), template).doubts
 
 
-def test_thick_slices_wrong_sizes_and_missing_temporal_lobes_are_refused(atlas, template, head):
-    thick = scan_of(head, pose(scale=0.9), spacing_mm=(1.5, 1.5, 5.0))
-    assert any("slices every 5.0 mm" in doubt for doubt in atlas(thick, template).doubts)
-    small = Volume(head.array, Grid(head.grid.shape, np.diag([1.8, 1.8, 1.8, 1])))
-    assert any("size of the head" in doubt for doubt in atlas(small, template).doubts)
-    upper = head.array[:, :, :, 30:]
-    cut = Volume(upper, head.grid.box((0, 0, 30), head.grid.shape))
-    doubts = atlas(cut, template).doubts
-    assert any("of the box 'right' lies in the scan" in doubt for doubt in doubts), doubts
+def test_thick_slices_are_refused_in_a_head_and_in_a_crop():
+    for shape in ((180, 210, 30), (40, 50, 8)):
+        (doubt,) = doubts_about_grid(Grid.from_spacing(shape, (1.0, 1.0, 5.0)), Limits())
+        assert "1.0 x 1.0 x 5.0 mm, a 2-D-like scan with slices every 5.0 mm, expected at most 3 mm" in doubt
+    assert doubts_about_grid(Grid.from_spacing((180, 210, 60), (1.0, 1.0, 3.0)), Limits()) == []
+
+
+@pytest.mark.parametrize("shape", [(181, 217, 1), (3, 60, 60), (40, 8, 40)], ids=["2-D", "slab", "thin crop"])
+def test_a_2d_image_and_a_few_slices_are_refused(atlas, template, shape):
+    volume = Volume(
+        np.random.default_rng(0).normal(100, 20, shape).astype(np.float32),
+        Grid(shape, np.diag([-1, 1, 1, 1])),
+    )
+    doubts = atlas(volume, template).doubts
+    assert f"({' x '.join(map(str, shape))} voxels), expected at least 20 mm along every axis" in doubts[0]
+
+
+def test_an_image_of_one_value_is_refused(atlas, template):
+    grid = Grid.from_spacing((120, 130, 110), (1.5, 1.5, 1.5))
+    for value in (0.0, 7.0):
+        volume = Volume(np.full(grid.shape, value, np.float32), grid)
+        assert atlas(volume, template).doubts == (f"every voxel of it has the value {value:g}",)
+
+
+def test_a_head_cut_through_the_temporal_lobes_is_refused_for_nothing_else(atlas, template, head):
+    cut = Volume(head.array[:, :, :, 30:], head.grid.box((0, 0, 30), head.grid.shape))
+    right, left = atlas(cut, template).doubts
+    assert "of the box 'right' lies in the scan (at least 90%)" in right
+    assert "of the box 'left' lies in the scan (at least 90%)" in left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("voxels_mm", "reason"), [((1.8, 1.8, 1.8), "size of the head"), ((3.0, 3.0, 4.2), "greatest size")]
+)
+def test_a_wrong_voxel_size_in_the_header_is_refused(template, head, voxels_mm, reason):
+    atlas = LOCATE.build(
+        {"name": "atlas", "boxes": BOXES, "crop_mm": [80, 100, 80], "limits": {"largest_spacing_mm": 5}}
+    )
+    volume = Volume(head.array, Grid(head.grid.shape, np.diag([*voxels_mm, 1])))
+    assert any(reason in doubt for doubt in atlas(volume, template).doubts)
+
+
+def test_where_the_brain_lies_outside_nothing_else_is_told():
+    (doubt,) = doubts_about(replace(GOOD, overlap=0.1, correlation=0.0, white_grey=0.0), Limits())
+    assert "brain that lies in the scan is 0.10" in doubt
+
+
+def test_a_crop_says_what_it_may_hold(template):
+    boxes = [{**BOXES[0], "plausible_ml": [1.5, 6.0]}, {**BOXES[1], "plausible_ml": [2.0, 7.0]}]
+    atlas = LOCATE.build({"name": "atlas", "boxes": boxes, "crop_mm": [80, 100, 80]})
+    crop = read_volume(SAMPLES / "mni152_t1_hippocampus_right.nii.gz")
+    assert atlas(crop, template).plausible_ml == (1.5, 7.0)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +179,7 @@ def test_thick_slices_wrong_sizes_and_missing_temporal_lobes_are_refused(atlas, 
         ({"disagreement_mm": 9.0}, "two searches is 9.00, expected at most 4"),
         ({"scale": 1.3}, "size of the head beside the template is 1.30, expected 0.8 to 1.25"),
         ({"least_scale": 0.5}, "least size"),
-        ({"greatest_scale": 1.6}, "greatest size"),
+        ({"greatest_scale": 1.35}, "greatest size"),
         ({"rotation_degrees": 90.0}, "turn of the head"),
         ({"white_grey": 0.3}, "white over grey"),
         ({"grey_fluid": -0.5}, "grey matter over fluid"),
@@ -158,4 +208,4 @@ def test_abdominal_ct_is_refused(atlas, template):
     for path in sorted((DATA / "LiTS").glob("volume-*")):
         volume = read_volume(path)
         spaced = Volume(volume.array, Grid.from_spacing(volume.grid.shape, (0.75, 0.75, 1.5)))
-        assert len(atlas(spaced, template).doubts) >= 2
+        assert atlas(spaced, template).doubts, path.name

@@ -17,7 +17,11 @@ def worst_mm(found, affine):
     ("fields", "imaging"),
     [
         ({"degrees": (20, -25, 28), "scale": 0.88, "shift_mm": (70, -60, 80)}, {"bias": 0.4}),
-        ({"degrees": (-30, 10, -15), "scale": 1.1}, {"spacing_mm": (1.2, 3.0, 2.2), "noise": 8.0}),
+        pytest.param(
+            {"degrees": (-30, 10, -15), "scale": 1.1},
+            {"spacing_mm": (1.2, 3.0, 2.2), "noise": 8.0},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_turned_scaled_shifted_head_is_found(template, head, fields, imaging):
@@ -38,12 +42,10 @@ def test_without_skull_and_with_the_upper_half_cut_off(template, head):
 
 def test_the_order_of_the_axes_changes_nothing_and_neither_does_another_run(template, head):
     scan = scan_of(head, pose(degrees=(5, 10, -8), scale=0.92))
-    first = register(template, scan)
-    for codes in ("LPS", "IRP"):
-        order, flips = scan.grid.axes_towards(codes)
-        array = np.flip(scan.array[0].transpose(order), [axis for axis in range(3) if flips[axis]])
-        again = register(template, Volume(array, scan.grid.reoriented(codes)))
-        assert np.allclose(again.affine, first.affine, atol=1e-9)
+    order, flips = scan.grid.axes_towards("IRP")
+    array = np.flip(scan.array[0].transpose(order), [axis for axis in range(3) if flips[axis]])
+    turned = Volume(array, scan.grid.reoriented("IRP"))
+    assert np.allclose(register(template, turned).affine, register(template, scan).affine, atol=1e-9)
 
 
 def test_an_oblique_acquisition(template, head):

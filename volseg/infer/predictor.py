@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from volseg.errors import ConfigError, InputError, PackageError
+from volseg.errors import ConfigError, InputError, IntensityError, PackageError
 from volseg.geometry import Grid
 from volseg.infer.engines import package_engine
 from volseg.infer.regions import Canvas, Sides, box_in, cut_region, grown, in_scan, touched_sides
@@ -96,7 +96,10 @@ class Predictor:
         if location.regions:
             return self._predict_regions(volume, location, warnings, keep_probabilities=keep_probabilities)
         prediction = self._predict_whole(volume, keep_probabilities=keep_probabilities)
-        return replace(prediction, warnings=warnings)
+        labels = prediction.label_map
+        found_ml = np.count_nonzero(labels.array) * labels.grid.voxel_volume_mm3 / 1000
+        doubts = _volume_doubts("the scan, taken as a crop,", location.plausible_ml, found_ml)
+        return replace(prediction, warnings=(*warnings, *doubts))
 
     def _refuse(self, volume: Volume, location: Location) -> tuple[str, ...]:
         """Raise what speaks against the volume, or give it back as warnings where the user insists."""
@@ -150,7 +153,7 @@ class Predictor:
         """Label one region, again in a larger box where a label touches its border, and paste it."""
         found = self._run_region(volume, region)
         if found is None:
-            return region, (f"the region '{region.name}' lies outside the scan",)
+            return region, (f"the region '{region.name}' lies outside the scan or in its empty part",)
         warnings: list[str] = []
         if any(map(any, found.touched)):
             region = grown(region, found.touched, GROW_MM)
@@ -167,15 +170,19 @@ class Predictor:
             chosen = np.array([0, *own.values])[probabilities.argmax(axis=0)]
             labels = self._postprocessed(LabelMap(chosen, grid, own)).array
             canvas.paste(box[0], labels, probabilities, dict(zip(own.values, region.values, strict=True)))
-            warnings += _volume_doubts(region, np.count_nonzero(labels) * grid.voxel_volume_mm3 / 1000)
+            found_ml = np.count_nonzero(labels) * grid.voxel_volume_mm3 / 1000
+            warnings += _volume_doubts(f"the region '{region.name}'", region.plausible_ml, found_ml)
         return region, tuple(warnings)
 
     def _run_region(self, volume: Volume, region: Region) -> "_RegionLogits | None":
-        """The logits of a region and the faces of its box that a label touches; None where it misses the scan."""
+        """The logits of a region and the faces of its box that a label touches; None where there is nothing to see."""
         upright = cut_region(volume, region)
         if upright is None:
             return None
-        model_input = preprocess_volume(upright, self._preprocess)
+        try:
+            model_input = preprocess_volume(upright, self._preprocess)
+        except IntensityError:  # one value everywhere
+            return None
         table = self.package.info.label_table
         values = (0, *table.values)
         slabs = logit_slabs(model_input.array, self._engine, self.package.info.tile, len(values))
@@ -264,13 +271,14 @@ def check_golden(package: Package, *, device: str = "auto") -> float:
     return scores[name]
 
 
-def _volume_doubts(region: Region, found_ml: float) -> list[str]:
+def _volume_doubts(where: str, plausible_ml: tuple[float, float] | None, found_ml: float) -> list[str]:
     """What a radiologist would not believe."""
-    if region.plausible_ml is None or region.plausible_ml[0] <= found_ml <= region.plausible_ml[1]:
+    if plausible_ml is None or plausible_ml[0] <= found_ml <= plausible_ml[1]:
         return []
-    low, high = region.plausible_ml
-    doubt = f"the labels in the region '{region.name}' measure {found_ml:.1f} ml, usual are {low:g} to {high:g} ml: look at them"
-    return [doubt]
+    low, high = plausible_ml
+    return [
+        f"the labels in {where} measure {found_ml:.1f} ml, usual are {low:g} to {high:g} ml: look at them"
+    ]
 
 
 def _by(sizes: Sequence[float]) -> str:

@@ -27,7 +27,8 @@ Sides = tuple[tuple[bool, bool], tuple[bool, bool], tuple[bool, bool]]
 def cut_region(volume: Volume, region: Region) -> Volume | None:
     """The scan on a region's voxels [C, I, J, K] float32, in a world of its own; None where the region misses the scan.
 
-    A scan that is finer than the region is smoothed first to the region's resolution.
+    A scan that is finer than the region is smoothed first to the region's resolution. Outlying intensities are clipped at the
+    region's fences, where it has them.
     """
     box = box_in(volume.grid, region.grid, _MARGIN_VOXELS)
     if box is None:
@@ -40,7 +41,15 @@ def cut_region(volume: Volume, region: Region) -> Volume | None:
     if max(sigmas) > 0:
         part = ndimage.gaussian_filter(part, [0, *sigmas], mode="nearest")
     cut = resample_volume(Volume(part, volume.grid.box(start, stop), volume.origin), region.grid)
-    return cut.with_array(cut.array, Grid.from_spacing(region.grid.shape, region.grid.spacing_mm))
+    array = cut.array if region.fences is None else _fenced(cut.array, region.fences)
+    return cut.with_array(array, Grid.from_spacing(region.grid.shape, region.grid.spacing_mm))
+
+
+def _fenced(array: AnyArray, fences: float) -> AnyArray:
+    """Each channel [C, I, J, K] clipped some interquartile ranges beyond its quartiles; as it is where these are one."""
+    low, high = np.percentile(array, [25, 75], axis=(1, 2, 3), keepdims=True)
+    reach = np.where(high > low, fences * (high - low), np.inf)
+    return np.clip(array, low - reach, high + reach).astype(array.dtype)
 
 
 def in_scan(grid: Grid, region: Region, upright: Grid) -> Grid:

@@ -24,6 +24,8 @@ class Region:
     """The label value on the scan for each label of the model, by rising value of the model."""
     plausible_ml: tuple[float, float] | None = None
     """Volume of all its labels together that is usual; another one is worth a warning."""
+    fences: float | None = None
+    """Intensities are clipped this many interquartile ranges beyond the region's quartiles; None: not at all."""
     notes: tuple[str, ...] = ()
 
 
@@ -37,6 +39,8 @@ class Location:
     """Why the scan must be refused, each naming what was measured and what is expected."""
     measures: dict[str, float] | None = None
     """What was measured, by name; None where nothing was."""
+    plausible_ml: tuple[float, float] | None = None
+    """Without regions: the volume of all labels together that is usual."""
 
 
 class LocateStep(Step, ABC):

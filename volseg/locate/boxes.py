@@ -29,13 +29,16 @@ class Box(BaseModel):
     """Volume of all labels of the box together that is usual; another one is worth a warning."""
 
 
-def region_of(box: Box, affine: FloatArray, spacing_mm: Sequence[float]) -> Region:
+def region_of(
+    box: Box, affine: FloatArray, spacing_mm: Sequence[float], *, fences: float | None = None
+) -> Region:
     """The box in the scan: turned with the head, centred where the affine map puts its centre, its size as it is.
 
     Args:
         box: the box.
         affine: template space to the scan's world [4, 4].
         spacing_mm: voxel spacing of the region.
+        fences: passed on to the region.
     """
     shape = np.maximum(1, np.rint(np.divide(box.size_mm, spacing_mm))).astype(int)
     linear = rigid_part(affine[:3, :3]) @ np.diag(spacing_mm)
@@ -45,7 +48,7 @@ def region_of(box: Box, affine: FloatArray, spacing_mm: Sequence[float]) -> Regi
     placed[:3, :3] = linear
     placed[:3, 3] = affine[:3, :3] @ np.array(box.centre_mm) + affine[:3, 3] - linear @ ((shape - 1) / 2)
     i, j, k = shape.tolist()
-    return Region(box.name, Grid((i, j, k), placed), box.values, box.plausible_ml)
+    return Region(box.name, Grid((i, j, k), placed), box.values, box.plausible_ml, fences)
 
 
 def covered_fraction(region: Region, scan: Grid) -> float:

@@ -26,6 +26,8 @@ class Limits(BaseModel):
 
     largest_spacing_mm: PositiveFloat = 3.0
     """Of any axis: thicker slices are too few for a small organ."""
+    smallest_mm: PositiveFloat = 20.0
+    """Of the scan along any axis: a 2-D image or a few slices hold no organ."""
     information: float = Field(default=0.35, ge=0)
     """Least mutual information, nats."""
     correlation: float = Field(default=0.5, ge=-1, le=1)
@@ -36,11 +38,11 @@ class Limits(BaseModel):
     """Greatest mean distance between where two starts put the brain."""
     scale: tuple[PositiveFloat, PositiveFloat] = (0.8, 1.25)
     """Size of the head beside the template, the mean of three directions."""
-    axis_scale: tuple[PositiveFloat, PositiveFloat] = (0.7, 1.4)
+    axis_scale: tuple[PositiveFloat, PositiveFloat] = (0.7, 1.3)
     """The same along any direction."""
     rotation_degrees: PositiveFloat = 60.0
     """Greatest turn of the head: three angles of 30 degrees make 58 together."""
-    white_grey: float = 0.9
+    white_grey: float = 1.0
     """Least contrast of white over grey matter."""
     grey_fluid: float = 0.1
     """Least contrast of grey matter over cerebrospinal fluid."""
@@ -86,7 +88,10 @@ def measure(template: Template, found: Registration) -> Measures:
 
 
 def doubts_about(found: Measures, limits: Limits) -> list[str]:
-    """Why a registration is not to be trusted, one phrase for each measure that is out of its limits."""
+    """Why a registration is not to be trusted, one phrase for each measure that is out of its limits.
+
+    Where the template's brain lies outside the scan there is nothing else to be measured.
+    """
     checks = (
         (found.information, limits.information, np.inf, "the mutual information with the T1 head template"),
         (found.correlation, limits.correlation, np.inf, "the correlation with the template's brain"),
@@ -119,6 +124,8 @@ def doubts_about(found: Measures, limits: Limits) -> list[str]:
             "the contrast of grey matter over fluid (positive in T1)",
         ),
     )
+    if found.overlap < limits.overlap:
+        checks = checks[2:3]
     return [
         f"{words} is {value:.2f}, expected {_range(low, high)}"
         for value, low, high, words in checks
@@ -128,15 +135,22 @@ def doubts_about(found: Measures, limits: Limits) -> list[str]:
 
 def doubts_about_grid(grid: Grid, limits: Limits) -> list[str]:
     """Why a scan's voxels cannot serve, whatever it shows."""
+    doubts: list[str] = []
     thickest = max(grid.spacing_mm)
-    if thickest <= limits.largest_spacing_mm:
-        return []
-    spacing = " x ".join(f"{step:.1f}" for step in grid.spacing_mm)
-    doubt = (
-        f"its voxels are {spacing} mm, a 2-D-like scan with slices every {thickest:.1f} mm, expected at most "
-        f"{limits.largest_spacing_mm:g} mm (1 mm is best)"
-    )
-    return [doubt]
+    if thickest > limits.largest_spacing_mm:
+        spacing = " x ".join(f"{step:.1f}" for step in grid.spacing_mm)
+        doubts.append(
+            f"its voxels are {spacing} mm, a 2-D-like scan with slices every {thickest:.1f} mm, expected at most "
+            f"{limits.largest_spacing_mm:g} mm (1 mm is best)"
+        )
+    sizes = [extent * step for extent, step in zip(grid.shape, grid.spacing_mm, strict=True)]
+    if min(sizes) < limits.smallest_mm:
+        size = " x ".join(f"{side:.0f}" for side in sizes)
+        doubts.append(
+            f"it is {size} mm ({' x '.join(map(str, grid.shape))} voxels), expected at least {limits.smallest_mm:g} mm along "
+            "every axis: a few slices do not hold the organ"
+        )
+    return doubts
 
 
 def _range(low: float, high: float) -> str:
