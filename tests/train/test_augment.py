@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from volseg.train.augment import PatchMap, change_intensity, draw_patch_map, resample_patch
+from volseg.train.augment import PatchMap, _shade, change_intensity, draw_patch_map, resample_patch
 from volseg.train.settings import AugmentConfig
 
 SPACING = (0.7, 0.9, 2.5)
@@ -37,7 +37,7 @@ def test_identity_reads_the_very_patch():
 @hypothesis_settings(max_examples=30, deadline=None)
 def test_image_and_labels_move_together_and_nothing_beyond_reach_is_read(seed):
     rng = np.random.default_rng(seed)
-    augment = AugmentConfig(mirror_axes=(0, 2), spatial_probability=1.0)
+    augment = AugmentConfig(mirror_axes=(0, 2), spatial_probability=1.0, shift_mm=2.0)
     patch_map = draw_patch_map((7, 10, 5), SPACING, augment, rng)
     assert (patch_map.points().abs().amax(dim=(0, 1, 2)).numpy() <= patch_map.reach()).all()
     image, labels = region()
@@ -110,3 +110,40 @@ def test_gamma_keeps_mean_and_deviation_of_each_channel():
     for axis in (0, 1):
         assert torch.allclose(changed[axis].mean(), patch[axis].mean(), atol=1e-4)
         assert torch.allclose(changed[axis].std(), patch[axis].std(), atol=1e-3)
+
+
+def test_a_shift_moves_the_patch_by_millimetres_along_each_axis():
+    augment = AugmentConfig(
+        spatial_probability=1, rotation_degrees=0, scale=(1, 1), axis_scale=0, elastic_mm=0, shift_mm=8
+    )
+    maps = [draw_patch_map((5, 5, 5), SPACING, augment, np.random.default_rng(seed)) for seed in range(200)]
+    shifts_mm = np.array([patch_map.shift for patch_map in maps]) * SPACING
+    assert np.abs(shifts_mm).max() <= 8
+    assert (np.abs(shifts_mm).max(axis=0) > 7).all(), "along every axis"
+    centre = maps[0].points()[2, 2, 2].numpy()
+    assert np.allclose(centre, maps[0].shift, atol=1e-5)
+
+
+def test_shading_is_smooth_bounded_and_keeps_mean_and_deviation():
+    steps = np.random.default_rng(1).uniform(1, 2, (2, *SHAPE)).astype(np.float32)
+    patch = torch.from_numpy(steps)
+    shaded = _shade(patch, 0.3, np.random.default_rng(3))
+    assert torch.allclose(shaded.mean(dim=(1, 2, 3)), patch.mean(dim=(1, 2, 3)), atol=1e-4)
+    assert torch.allclose(shaded.std(dim=(1, 2, 3)), patch.std(dim=(1, 2, 3)), atol=1e-4)
+    low = patch.amin(dim=(1, 2, 3), keepdim=True)
+    gain = (shaded - shaded.amin(dim=(1, 2, 3), keepdim=True)) / (patch - low).clamp(min=1e-3)
+    sure = (patch - low) > 0.3
+    spread = torch.log(gain[sure]).max() - torch.log(gain[sure]).min()
+    assert 0.1 < spread <= 2 * 0.3 + 0.1
+
+
+def test_shading_and_shift_are_off_unless_asked_for():
+    """So that a run of an older configuration draws the same numbers again."""
+    image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, *SHAPE)).astype(np.float32))
+    plain = AugmentConfig(intensity_probability=1)
+    first = change_intensity(image, plain, np.random.default_rng(5))
+    shaded = change_intensity(
+        image, AugmentConfig(intensity_probability=1, shading=0.4), np.random.default_rng(5)
+    )
+    assert not torch.equal(first, shaded)
+    assert draw_patch_map((5, 6, 7), SPACING, AugmentConfig(), np.random.default_rng(1)).shift == (0, 0, 0)

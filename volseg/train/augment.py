@@ -21,11 +21,13 @@ from volseg.train.settings import AugmentConfig
 class PatchMap:
     """Where the voxels of an augmented patch come from.
 
-    A patch voxel at offset o (in voxels, from the patch centre) is read at centre + matrix @ o + displacement(o).
+    A patch voxel at offset o (in voxels, from the patch centre) is read at centre + shift + matrix @ o + displacement(o).
     """
 
     patch_voxels: Shape
     matrix: FloatArray
+    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """In voxels."""
     displacement: Tensor | None = None
     """Control-point displacements [1, 3, a, b, c] in voxels, spread evenly over the patch; None for none."""
 
@@ -34,14 +36,14 @@ class PatchMap:
         half = (np.array(self.patch_voxels) - 1) / 2
         corners = np.array(list(product(*((-h, h) for h in half)))) @ self.matrix.T
         slack = 0.0 if self.displacement is None else float(self.displacement.abs().max())
-        reach = np.ceil(np.abs(corners).max(axis=0) + slack + 1).astype(int).tolist()
+        reach = np.ceil(np.abs(corners).max(axis=0) + np.abs(self.shift) + slack + 1).astype(int).tolist()
         return reach[0], reach[1], reach[2]
 
     def points(self) -> Tensor:
         """Offsets from the centre [I, J, K, 3], in voxels of the source."""
         axes = [torch.arange(extent, dtype=torch.float32) - (extent - 1) / 2 for extent in self.patch_voxels]
         offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-        points = offsets @ torch.from_numpy(self.matrix.T.astype(np.float32))
+        points = offsets @ torch.from_numpy(self.matrix.T.astype(np.float32)) + torch.tensor(self.shift)
         if self.displacement is not None:
             dense = functional.interpolate(
                 self.displacement, size=self.patch_voxels, mode="trilinear", align_corners=True
@@ -55,7 +57,7 @@ def draw_patch_map(
 ) -> PatchMap:
     """A random spatial change; angles and displacements are in mm space, so anisotropic voxels are not sheared."""
     spacing = np.array(spacing_mm)
-    matrix = np.eye(3)
+    matrix, shift = np.eye(3), np.zeros(3)
     displacement = None
     if rng.random() < augment.spatial_probability:
         angles = rng.uniform(-augment.rotation_degrees, augment.rotation_degrees, 3)
@@ -63,9 +65,11 @@ def draw_patch_map(
         size = np.exp(rng.uniform(*np.log(augment.scale))) * stretch
         matrix = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ np.diag(1 / size)
         displacement = _draw_displacement(patch_voxels, spacing, augment, rng)
+        if augment.shift_mm > 0:
+            shift = rng.uniform(-augment.shift_mm, augment.shift_mm, 3) / spacing
     flips = [-1.0 if axis in augment.mirror_axes and rng.random() < 0.5 else 1.0 for axis in range(3)]
     matrix = np.diag(1 / spacing) @ matrix @ np.diag(spacing) @ np.diag(flips)
-    return PatchMap(patch_voxels, matrix, displacement)
+    return PatchMap(patch_voxels, matrix, (float(shift[0]), float(shift[1]), float(shift[2])), displacement)
 
 
 def _draw_displacement(
@@ -107,11 +111,13 @@ def resample_patch(
 
 
 def change_intensity(patch: Tensor, augment: AugmentConfig, rng: Generator) -> Tensor:
-    """Noise, blur, contrast, brightness and gamma, each by chance; patch [C, I, J, K] with about unit deviation."""
+    """Shading, noise, blur, contrast, brightness and gamma, each by chance; patch [C, I, J, K] with about unit deviation."""
 
     def chosen() -> bool:
         return rng.random() < augment.intensity_probability
 
+    if augment.shading > 0 and chosen():
+        patch = _shade(patch, rng.uniform(0, augment.shading), rng)
     if chosen():
         std = rng.uniform(0, augment.noise_std)
         patch = patch + std * torch.from_numpy(rng.standard_normal(tuple(patch.shape), dtype=np.float32))
@@ -125,6 +131,28 @@ def change_intensity(patch: Tensor, augment: AugmentConfig, rng: Generator) -> T
     if chosen():
         patch = _gamma(patch, np.exp(rng.uniform(*np.log(augment.gamma))), inverted=bool(rng.random() < 0.3))
     return patch
+
+
+def _shade(patch: Tensor, strength: float, rng: Generator) -> Tensor:
+    """Times exp(a random polynomial of the second degree, at most `strength`), each channel's mean and deviation kept.
+
+    Intensities count from the patch's least one, as those of a patch of about zero mean cannot be multiplied.
+    """
+    axes = [torch.linspace(-1, 1, extent) for extent in patch.shape[1:]]
+    x, y, z = torch.meshgrid(*axes, indexing="ij")
+    terms = torch.stack([x, y, z, x * x, y * y, z * z, x * y, y * z, x * z])
+    weights = torch.from_numpy(rng.uniform(-1, 1, len(terms)).astype(np.float32))
+    field = torch.tensordot(weights, terms, dims=1)
+    field = field * (strength / field.abs().max().clamp(min=1e-6))
+    low = patch.amin(dim=(1, 2, 3), keepdim=True)
+    return _with_statistics_of(patch, (patch - low) * torch.exp(field) + low)
+
+
+def _with_statistics_of(patch: Tensor, changed: Tensor) -> Tensor:
+    """The changed patch with the mean and deviation that each channel had."""
+    std, mean = torch.std_mean(patch, dim=(1, 2, 3), keepdim=True)
+    new_std, new_mean = torch.std_mean(changed, dim=(1, 2, 3), keepdim=True)
+    return (changed - new_mean) / new_std.clamp(min=1e-6) * std + mean
 
 
 def _blur(patch: Tensor, sigma_voxels: float) -> Tensor:
@@ -147,7 +175,5 @@ def _gamma(patch: Tensor, exponent: float, *, inverted: bool) -> Tensor:
     low, high = signed.amin(dim=(1, 2, 3), keepdim=True), signed.amax(dim=(1, 2, 3), keepdim=True)
     span = (high - low).clamp(min=1e-6)
     curved = ((signed - low) / span) ** exponent * span + low
-    std, mean = torch.std_mean(signed, dim=(1, 2, 3), keepdim=True)
-    new_std, new_mean = torch.std_mean(curved, dim=(1, 2, 3), keepdim=True)
-    kept = (curved - new_mean) / new_std.clamp(min=1e-6) * std + mean
+    kept = _with_statistics_of(signed, curved)
     return -kept if inverted else kept
