@@ -262,3 +262,9 @@ def test_fractional_extents_are_refused_not_cut_off() -> None:
 def test_a_rotation_without_translation_is_no_lps_affine() -> None:
     with pytest.raises(GeometryError, match="4x4"):
         Grid.from_lps((5, 6, 7), np.eye(3))
+
+
+def test_the_size_of_the_box_follows_the_body_not_the_array():
+    grid = Grid.from_spacing((5, 6, 7), (0.7, 0.9, 2.5))
+    for codes in ("RAS", "PIR", "SAL"):
+        assert grid.reoriented(codes).body_size_mm == pytest.approx((3.5, 5.4, 17.5))

@@ -109,6 +109,15 @@ class Grid:
         order, signs = self._nearest_axes()
         return "".join(_AXIS_LETTERS[order[axis]][int(signs[axis] > 0)] for axis in range(3))
 
+    @property
+    def body_size_mm(self) -> tuple[float, float, float]:
+        """How large the box of voxels is along the axes nearest to right-left, front-back and up-down, in mm."""
+        upright = self.reoriented("RAS")
+        first, second, third = (
+            extent * step for extent, step in zip(upright.shape, upright.spacing_mm, strict=True)
+        )
+        return first, second, third
+
     def index_to_world(self, indices: npt.ArrayLike) -> FloatArray:
         """Voxel indices [..., 3] (fractions allowed) to RAS+ mm [..., 3]."""
         return np.asarray(indices, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]

@@ -137,8 +137,7 @@ def _size_rule(info: ModelInfo) -> Objection:
     def objection(summary: SeriesSummary) -> str:
         if info.largest_mm is None or summary.stack is None or summary.stack.grid is None:
             return ""
-        grid = summary.stack.grid.reoriented("RAS")
-        sizes = [extent * step for extent, step in zip(grid.shape, grid.spacing_mm, strict=True)]
+        sizes = summary.stack.grid.body_size_mm
         if all(size <= most for size, most in zip(sizes, info.largest_mm, strict=True)):
             return ""
         found, most = (" x ".join(f"{size:.0f}" for size in each) for each in (sizes, info.largest_mm))

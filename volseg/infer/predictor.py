@@ -1,6 +1,6 @@
 """From a volume to a label map on the same grid: locate, preprocess, tiles, network, stitch, back, postprocess."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from volseg.infer.engines import package_engine
 from volseg.infer.regions import Canvas, Sides, box_in, cut_region, grown, in_scan, touched_sides
 from volseg.infer.restore import label_probabilities, restore_labels, whole_logits
 from volseg.infer.sliding import logit_slabs
-from volseg.infer.stitch import Logits
+from volseg.infer.stitch import Logits, Slab
 from volseg.labels import LabelTable
 from volseg.locate import LOCATE, Location, Region
 from volseg.package import GoldenCase, Package
@@ -116,17 +116,15 @@ class Predictor:
 
     def _predict_whole(self, volume: Volume, *, keep_probabilities: bool) -> Prediction:
         """The scan as one region, with the model's own labels."""
-        model_input = preprocess_volume(volume, self._preprocess)
-        table = self.package.info.label_table
-        values = (0, *table.values)
-        slabs = logit_slabs(model_input.array, self._engine, self.package.info.tile, len(values))
+        slabs, grid, values = self._logit_slabs(volume)
         probabilities = None
         if keep_probabilities:
-            logits = whole_logits(slabs, len(values), model_input.grid.shape)
-            probabilities = volume.with_array(label_probabilities(logits, model_input.grid, volume.grid))
-            labels = logits_to_labels(logits, model_input.grid, volume.grid, values)
+            logits = whole_logits(slabs, len(values), grid.shape)
+            probabilities = volume.with_array(label_probabilities(logits, grid, volume.grid))
+            labels = logits_to_labels(logits, grid, volume.grid, values)
         else:
-            labels = restore_labels(slabs, model_input.grid, volume.grid, values)
+            labels = restore_labels(slabs, grid, volume.grid, values)
+        table = self.package.info.label_table
         label_map = self._postprocessed(LabelMap(labels, volume.grid, table, volume.origin))
         return Prediction(label_map, probabilities)
 
@@ -180,16 +178,25 @@ class Predictor:
         if upright is None:
             return None
         try:
-            model_input = preprocess_volume(upright, self._preprocess)
+            slabs, grid, values = self._logit_slabs(upright)
         except IntensityError:  # one value everywhere
             return None
+        logits = whole_logits(slabs, len(values), grid.shape)
+        labels = logits_to_labels(logits, grid, upright.grid, values)
         table = self.package.info.label_table
-        values = (0, *table.values)
-        slabs = logit_slabs(model_input.array, self._engine, self.package.info.tile, len(values))
-        logits = whole_logits(slabs, len(values), model_input.grid.shape)
-        labels = logits_to_labels(logits, model_input.grid, upright.grid, values)
         touched = touched_sides(self._postprocessed(LabelMap(labels, upright.grid, table)).array)
-        return _RegionLogits(logits, in_scan(model_input.grid, region, upright.grid), touched)
+        return _RegionLogits(logits, in_scan(grid, region, upright.grid), touched)
+
+    def _logit_slabs(self, volume: Volume) -> tuple[Iterator[Slab], Grid, tuple[int, ...]]:
+        """The network's answer to a volume: slabs of logits as they are finished, their grid, the label values."""
+        model_input = preprocess_volume(volume, self._preprocess)
+        info = self.package.info
+        values = (0, *info.label_table.values)
+        return (
+            logit_slabs(model_input.array, self._engine, info.tile, len(values)),
+            model_input.grid,
+            values,
+        )
 
     def _postprocessed(self, label_map: LabelMap) -> LabelMap:
         for step in self._postprocess:
@@ -218,8 +225,7 @@ class Predictor:
 
     def _size_doubts(self, volume: Volume) -> list[str]:
         """A model of crops draws something on a whole head too: what it cannot be right on."""
-        largest_mm, grid = self.package.info.largest_mm, volume.grid.reoriented("RAS")
-        size_mm = [extent * step for extent, step in zip(grid.shape, grid.spacing_mm, strict=True)]
+        largest_mm, size_mm = self.package.info.largest_mm, volume.grid.body_size_mm
         if largest_mm is None or all(size <= most for size, most in zip(size_mm, largest_mm, strict=True)):
             return []
         doubt = (

@@ -18,11 +18,8 @@ def refuse_sheared(grid: Grid, path: Path) -> None:
     Raises:
         OutputError: two axes of the grid are not perpendicular.
     """
-    directions = grid.affine[:3, :3] / grid.spacing_mm
-    largest_cosine = float(np.abs(directions.T @ directions - np.eye(3)).max())
-    if largest_cosine > SHEAR_TOLERANCE:
-        degrees = float(np.degrees(np.arcsin(min(1.0, largest_cosine))))
+    if np.sin(np.radians(grid.shear_degrees)) > SHEAR_TOLERANCE:
         raise OutputError(
-            f"{path}: the grid is sheared (two axes are {degrees:.2f} degrees from perpendicular) and "
+            f"{path}: the grid is sheared (two axes are {grid.shear_degrees:.2f} degrees from perpendicular) and "
             f"{suffix_of(path)} files hold only perpendicular axes. Write .nii.gz instead."
         )

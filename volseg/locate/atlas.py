@@ -66,11 +66,7 @@ class Atlas(LocateStep):
         return (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None
 
     def _is_crop(self, grid: Grid) -> bool:
-        upright = grid.reoriented("RAS")
-        return all(
-            extent * step <= most
-            for extent, step, most in zip(upright.shape, upright.spacing_mm, self.crop_mm, strict=True)
-        )
+        return all(size <= most for size, most in zip(grid.body_size_mm, self.crop_mm, strict=True))
 
 
 def _cut_off(regions: Sequence[Region], scan: Grid) -> list[str]:
