@@ -75,6 +75,35 @@ class LabelTable:
         return cls(tuple(Label(i + 1, name, colours[i]) for i, name in enumerate(names)))
 
 
+@dataclass(frozen=True)
+class LabelRegion:
+    """A union of labels that a network finds as one, such as the whole tumour; regions may lie within each other."""
+
+    name: str
+    values: tuple[int, ...]
+    """The values of the labels it unites."""
+    paint: int
+    """The label written where this region is found and no later (inner) region is."""
+
+    def __post_init__(self) -> None:
+        """Refuse a region without labels, or one that paints what it does not hold."""
+        if not self.values or self.paint not in self.values:
+            raise ConfigError(
+                f"region '{self.name}' of labels {list(self.values)} paints {self.paint}; expected one of its own labels."
+            )
+
+
+@dataclass(frozen=True)
+class ChannelRule:
+    """How logits [N, I, J, K] become labels: one value per channel, or regions painted one over the other."""
+
+    values: tuple[int, ...]
+    """Of each channel; where `exclusive`, the first is the background's, 0."""
+    exclusive: bool = True
+    """The channel with the largest logit wins (softmax). Otherwise (sigmoid) every channel whose logit is above 0, that is
+    a probability above one half, paints its value, in order: later channels over earlier ones, on background."""
+
+
 NO_LABELS = LabelTable(())
 """The table of a label map whose values have no names."""
 

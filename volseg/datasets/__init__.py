@@ -4,13 +4,13 @@ A dataset is a Step with a root folder. It reads lists and file names only; voxe
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 from volseg.errors import InputError, few
-from volseg.labels import LabelTable
+from volseg.labels import LabelRegion, LabelTable
 from volseg.registry import Registry, Step
 
 
@@ -20,7 +20,15 @@ class Case:
 
     id: str
     images: tuple[Path, ...]
+    """Image files, or folders, archives and files of DICOM."""
     label: Path | None = None
+    """A label map, a DICOM SEG or an RTSTRUCT."""
+    patient: str = ""
+    """Cases of one patient never lie on both sides of a split; "" is a patient of its own."""
+    series: tuple[str, ...] = ()
+    """For DICOM: the key of the series to read (see volseg.io.dicom.index) for each image; () for other files."""
+    remap: Mapping[int, int] = field(default_factory=dict, hash=False)
+    """Label values in the file that stand for another value of the dataset's table; 0 is background."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -45,6 +53,14 @@ class Dataset(Step):
     @abstractmethod
     def channel_names(self) -> tuple[str, ...]:
         """The names of the channels of a case, in array order [C]."""
+
+    def modality(self) -> str:
+        """The DICOM modality of all channels, "CT" or "MR"; "" where the collection does not tell."""
+        return ""
+
+    def regions(self) -> tuple[LabelRegion, ...]:
+        """The nested regions, outermost first, that may be trained instead of the labels; () where there are none."""
+        return ()
 
 
 DATASETS = Registry[Dataset]("dataset", "volseg.datasets")

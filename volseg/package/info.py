@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from volseg.errors import ConfigError, PackageError
-from volseg.labels import Code, Label, LabelTable
+from volseg.labels import ChannelRule, Code, Label, LabelTable
+from volseg.package.fingerprint import Fingerprint
 
 FORMAT = 1
 """The package format this volseg writes and reads."""
@@ -44,6 +45,14 @@ class LabelInfo(_Closed):
     code: CodeInfo | None = None
 
 
+class RegionInfo(_Closed):
+    """A union of labels that the network finds as one (volseg.labels.LabelRegion)."""
+
+    name: str = Field(min_length=1)
+    values: list[int] = Field(min_length=1)
+    paint: int
+
+
 class TileInfo(_Closed):
     """How the volume is cut for the network."""
 
@@ -53,6 +62,9 @@ class TileInfo(_Closed):
     weights: Literal["gaussian", "constant"] = "gaussian"
     halo_voxels: tuple[int, int, int] = (0, 0, 0)
     """Mirrored context beyond each face of the volume."""
+    slices_around: int = Field(default=0, ge=0)
+    """2.5D: a 2D network also sees this many slices on each side along K, as further channels: channel c of slice offset s
+    (-n..n) is network channel c * (2n + 1) + s + n. Beyond the volume its border mirrors."""
 
 
 class TrainingInfo(_Closed):
@@ -67,6 +79,8 @@ class TrainingInfo(_Closed):
     """Which cases were trained on and which held out, in words."""
     steps: int = Field(ge=0)
     epochs: float | None = None
+    fingerprint: Fingerprint | None = None
+    """What the scans of the training set were like; None for packages made without a plan."""
 
 
 class ScoreInfo(_Closed):
@@ -111,6 +125,8 @@ class ModelInfo(_Closed):
     largest_mm: tuple[float, float, float] | None = None
     """Largest scan the model is for: mm to the right, to the front and upwards; None is any size."""
     labels: list[LabelInfo] = Field(min_length=1)
+    regions: list[RegionInfo] = []
+    """Where there are any, the network has a sigmoid channel per region, outermost first, instead of one per label."""
     locate: dict[str, Any] | None = None
     """Name and parameters of a registered locate step; None takes every scan as a whole."""
     located_labels: list[LabelInfo] = []
@@ -132,10 +148,18 @@ class ModelInfo(_Closed):
             table, _ = self.label_table, self.located_table
         except ConfigError as error:
             raise ValueError(str(error)) from None
-        unknown = {score.label for score in self.scores} - {label.name for label in table}
+        known = {label.name for label in table} | {region.name for region in self.regions}
+        unknown = {score.label for score in self.scores} - known
         if unknown:
             raise ValueError(f"scores name labels that the model does not have: {sorted(unknown)}")
         return self
+
+    @property
+    def channel_rule(self) -> ChannelRule:
+        """How the network's channels become label values."""
+        if self.regions:
+            return ChannelRule(tuple(region.paint for region in self.regions), exclusive=False)
+        return ChannelRule((0, *self.label_table.values))
 
     @property
     def label_table(self) -> LabelTable:

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
+from volseg.cases import read_case
 from volseg.datasets import Case
-from volseg.errors import GeometryError, InputError
+from volseg.errors import InputError
 from volseg.geometry import Grid, Shape
-from volseg.io import read_label_map, read_volume
 from volseg.preprocess import PreprocessStep, preprocess_volume
 from volseg.resample import resample_label_map
-from volseg.volume import AnyArray, LabelMap, Volume
+from volseg.volume import AnyArray, LabelMap
 
 logger = logging.getLogger(__name__)
 
@@ -97,30 +97,6 @@ def _write_case(case: Case, steps: Sequence[PreprocessStep], label_values: Seque
     save_file(centres, base.with_name(base.name + ".centres.safetensors"))
     record = {"shape": image.grid.shape, "affine": image.grid.affine.tolist()}
     base.with_name(base.name + ".json").write_text(json.dumps(record))  # last: marks the case as complete
-
-
-def read_case(case: Case) -> tuple[Volume, LabelMap]:
-    """The image and the label map of a case.
-
-    Raises:
-        InputError: the case has no label map.
-        GeometryError: they are not on one grid.
-    """
-    if case.label is None:
-        raise InputError(f"case {case.id} has no label map; training and validation need one.")
-    volume, label_map = read_volume(case.images), read_label_map(case.label)
-    distance_mm = volume.grid.distance_mm(label_map.grid)
-    if distance_mm > 0.1:
-        found = (
-            f"{distance_mm:.2f} mm apart"
-            if np.isfinite(distance_mm)
-            else f"of shapes {volume.grid.shape} and "
-        )
-        found += "" if np.isfinite(distance_mm) else f"{label_map.grid.shape}"
-        raise GeometryError(
-            f"case {case.id}: {case.images[0]} and {case.label} are {found}; they must share a grid."
-        )
-    return volume, label_map
 
 
 def label_indices(label_map: LabelMap, label_values: Sequence[int]) -> npt.NDArray[np.uint8]:

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from volseg.cases import read_case
 from volseg.config import load_config
 from volseg.datasets import Case
 from volseg.errors import ConfigError, few
 from volseg.evaluate import Score, evaluate_maps, read_scores
 from volseg.infer.predictor import Predictor
 from volseg.package import Package
-from volseg.train.cache import read_case
 from volseg.train.settings import TrainConfig
 
 _FREE = {

@@ -22,6 +22,8 @@ from volseg.package import LabelInfo, TileInfo
 from volseg.postprocess import POSTPROCESS, PostprocessStep
 from volseg.preprocess import PREPROCESS, PreprocessStep
 from volseg.registry import Registry, Step
+from volseg.train.augment_settings import AugmentConfig
+from volseg.train.losses import LOSSES, Loss
 
 Extents = tuple[PositiveInt, PositiveInt, PositiveInt]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -41,59 +43,53 @@ def _found_in(registry: Registry[Any]) -> BeforeValidator:
 
 AnyPreprocess = Annotated[SerializeAsAny[PreprocessStep], _found_in(PREPROCESS)]
 AnyPostprocess = Annotated[SerializeAsAny[PostprocessStep], _found_in(POSTPROCESS)]
+AnyLoss = Annotated[SerializeAsAny[Loss], _found_in(LOSSES)]
 AnyLocate = Annotated[SerializeAsAny[LocateStep], _found_in(LOCATE)]
 
 
 class SplitConfig(Config):
-    """Which cases train and which validate: fold `fold` of a seeded `folds`-fold split validates."""
+    """Which cases train and which validate: fold `fold` of a seeded `folds`-fold split by patient validates."""
 
     folds: int = Field(default=5, ge=2)
     fold: NonNegativeInt | Literal["all"] = 0
     """"all" trains on every case and validates on none; train the folds too, to know how good the recipe is."""
     seed: int = 0
+    file: Path | None = None
+    """A splits.json as `volseg plan` writes it, to be used instead of folds and seed."""
 
 
-class AugmentConfig(Config):
-    """Random changes to training patches; angles, scales and displacements share one resampling."""
+class SamplingConfig(Config):
+    """Where patches are taken."""
 
-    mirror_axes: tuple[Literal[0, 1, 2], ...] = ()
-    """Array axes flipped with probability 1/2 each. Only flip what anatomy allows: left-right swaps sides."""
-    spatial_probability: Fraction = 0.8
-    """Chance that a patch is rotated, scaled and deformed at all."""
-    rotation_degrees: NonNegativeFloat = 15.0
-    """Each of three Euler angles is uniform in ± this."""
-    scale: tuple[PositiveFloat, PositiveFloat] = (0.85, 1.2)
-    """Size of the anatomy, uniform in log; one factor for all axes."""
-    axis_scale: float = Field(default=0.05, ge=0, lt=1)
-    """A further factor for each axis of its own, uniform in 1 ± this."""
-    shift_mm: NonNegativeFloat = 0.0
-    """The patch moves by up to this along each axis, as a box does that was located, not drawn around the organ."""
-    elastic_mm: NonNegativeFloat = 2.0
-    """Standard deviation of the random displacement at control points."""
-    elastic_spacing_mm: PositiveFloat = 14.0
-    """Distance between control points."""
-    intensity_probability: Fraction = 0.3
-    """Chance of each of: shading, noise, blur, contrast, brightness, gamma."""
-    shading: NonNegativeFloat = 0.0
-    """Log of the largest gain of a smooth multiplicative field over the patch (MR bias field): 0.3 is up to 35 %."""
-    noise_std: NonNegativeFloat = 0.15
-    blur_sigma_voxels: tuple[PositiveFloat, PositiveFloat] = (0.4, 1.0)
-    contrast: tuple[PositiveFloat, PositiveFloat] = (0.7, 1.35)
-    brightness: NonNegativeFloat = 0.3
-    gamma: tuple[PositiveFloat, PositiveFloat] = (0.7, 1.5)
+    foreground_fraction: Fraction = 0.5
+    """Chance that a patch is centred on a voxel of a label; otherwise it lies anywhere."""
+    component_fraction: Fraction = 0.0
+    """Of the foreground patches, the part whose voxel is drawn component by component, so that a small lesion counts as
+    much as a large one; the others draw among all voxels of the label."""
+    label_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """How often a label is chosen relative to the others, by name; 1 for those not named."""
+
+
+class HeadsConfig(Config):
+    """How the deep-supervision heads 1..L share the loss; the weights sum to one."""
+
+    schedule: Literal["fixed", "shift"] = "fixed"
+    """`shift`: early steps favour the shallow heads, late ones the last."""
+    decay: PositiveFloat = 0.5
+    """Weight of head L-n relative to the last head L is decay**n; 1 is the paper's (Zhou et al. 2020, eq. 4)."""
 
 
 class LossConfig(Config):
-    """Soft Dice plus cross-entropy, summed over the deep-supervision heads."""
+    """The sum of the terms on each head, summed over the heads."""
 
-    dice_weight: NonNegativeFloat = 1.0
-    cross_entropy_weight: NonNegativeFloat = 1.0
-    head_decay: PositiveFloat = 0.5
-    """Weight of head L-n relative to the last head L is head_decay**n; the weights sum to one. 1 is the paper's."""
+    terms: tuple[AnyLoss, ...] = Field(
+        default=({"name": "dice"}, {"name": "cross_entropy"}), validate_default=True
+    )
+    heads: HeadsConfig = HeadsConfig()
 
 
 class OptimizerConfig(Config):
-    """AdamW (Loshchilov & Hutter 2019) or SGD with Nesterov momentum; linear warm-up, then cosine to zero."""
+    """AdamW (Loshchilov & Hutter 2019) or SGD with Nesterov momentum; linear warm-up, then a schedule."""
 
     name: Literal["adamw", "sgd"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
@@ -101,6 +97,13 @@ class OptimizerConfig(Config):
     momentum: float = Field(default=0.99, ge=0, lt=1)
     """For SGD only."""
     warmup_steps: NonNegativeInt = 200
+    schedule: Literal["cosine", "poly", "plateau"] = "cosine"
+    """After the warm-up: half a cosine to zero; (1 - progress)**poly_power; or constant until validation stalls."""
+    poly_power: PositiveFloat = 0.9
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1)
+    """The rate falls to this part of itself when the validation Dice has not risen ..."""
+    plateau_patience: PositiveInt = 10
+    """... for this many validations."""
     clip_norm: PositiveFloat = 1.0
     """Gradients are scaled so that their global L2 norm does not exceed this."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
@@ -113,6 +116,17 @@ class ValidationConfig(Config):
     every_steps: PositiveInt = 500
     max_cases: PositiveInt | None = None
     """At most this many cases during training; None takes all."""
+    previews: NonNegativeInt = 3
+    """Pictures of this many validation cases, the worst, are drawn at the end."""
+
+
+class LogConfig(Config):
+    """Besides log.csv and curves.png."""
+
+    tensorboard: bool = False
+    """Also write TensorBoard events into the run folder."""
+    mlflow: str | None = None
+    """Also log to this MLflow tracking URI, such as http://host:5000 or file:///runs/mlflow."""
 
 
 class CardConfig(Config):
@@ -142,27 +156,42 @@ class TrainConfig(Config):
 
     kind: Literal["train"]
     dataset: Annotated[SerializeAsAny[Dataset], _found_in(DATASETS)]
+    regions: bool = False
+    """Train the dataset's nested regions, each with a sigmoid, instead of its labels with a softmax."""
     split: SplitConfig = SplitConfig()
     preprocess: tuple[AnyPreprocess, ...]
     architecture: Annotated[SerializeAsAny[Architecture], _found_in(MODELS)]
     patch_voxels: Extents
+    """Extents (I, J, K); K is 1 for a 2D network."""
     batch_size: PositiveInt = 2
+    """Patches at once on each device."""
+    accumulate: PositiveInt = 1
+    """Batches whose gradients are averaged for one step."""
     steps: PositiveInt
-    foreground_fraction: Fraction = 0.5
-    """Chance that a patch is centred on a voxel of a label (each label equally likely)."""
+    sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     validation: ValidationConfig = ValidationConfig()
-    checkpoint_steps: PositiveInt = 250
+    checkpoint_minutes: PositiveFloat = 10.0
+    """last.pt is written this often, and at the end."""
+    log: LogConfig = LogConfig()
     seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """`auto`: bf16 where the device computes it fast and rightly, else fp16 on CUDA, else fp32."""
+    channels_last: bool = False
+    """Keep tensors in channels_last(_3d) order, which suits tensor cores."""
+    compile: bool = False
+    """Compile the network (torch.compile): minutes at the start, faster steps after."""
+    gradient_checkpointing: bool = False
+    """Compute the nodes' inner activations again in the backward pass instead of keeping them: less memory, more time."""
     workers: PositiveInt = 1
-    """Threads that prepare patches while the network computes."""
+    """Threads or processes that prepare patches while the network computes."""
     tile: TileInfo
     mirror_axes: tuple[Literal[0, 1, 2], ...] = ()
     """At inference, average the logits over flips of these axes."""
-    postprocess: tuple[AnyPostprocess, ...] = ()
+    postprocess: tuple[AnyPostprocess, ...] | Literal["choose"] = ()
+    """`choose`: keep the largest component of a label only where that raises the Dice of the held-out cases."""
     locate: AnyLocate | None = None
     """How the model finds in a larger scan what it was trained on; None takes every scan as a whole."""
     located_labels: tuple[LabelInfo, ...] = ()
@@ -173,4 +202,6 @@ class TrainConfig(Config):
     """Run folders of the other folds, whose scores a model of all cases quotes."""
     golden: Path | None = None
     """A small scan, free to share, that the package keeps with the labels it gives as its self-test."""
+    fingerprint: Path | None = None
+    """The fingerprint.json of `volseg plan`, kept in the package: it says what scans the model has seen."""
     card: CardConfig
