@@ -14,7 +14,7 @@ import gzip
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, pi, radians, sin
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,11 @@ class Ellipsoid:
     semi_axes_mm: Point
     yaw_degrees: float = 0.0
 
+    def moved(self, by_mm: Point) -> "Ellipsoid":
+        """The same body elsewhere."""
+        x, y, z = (at + step for at, step in zip(self.centre_mm, by_mm, strict=True))
+        return replace(self, centre_mm=(x, y, z))
+
     @property
     def volume_ml(self) -> float:
         """4/3 pi a b c."""
@@ -61,6 +66,11 @@ NECROSIS = Ellipsoid((24, 16, 12), (8, 9, 8))
 ENHANCING = Ellipsoid((23, 17, 13), (15, 17, 15), yaw_degrees=30)
 OEDEMA = Ellipsoid((21, 15, 13), (27, 32, 25), yaw_degrees=30)
 
+LITS_TURNS = ((11.0, -7.0), (-4.0, 6.0), (5.0, -15.0))
+"""How the scanner lies about each patient of LiTS_phantom: degrees about x and z."""
+BRATS_PLACES: tuple[Point, ...] = ((0, 0, 0), (-42, -10, -6), (-2, -36, 8))
+"""Where the tumour of each case of BraTS_phantom is, relative to the first."""
+
 
 def front_and_back(number: int) -> tuple[Ellipsoid, Ellipsoid]:
     """The two bodies of a case of msd_phantom (number 1..5); each case has another pose and size."""
@@ -77,14 +87,20 @@ def front_and_back(number: int) -> tuple[Ellipsoid, Ellipsoid]:
 
 
 BODIES_ML = {
-    "LiTS_phantom/segmentation-0.nii.gz": {
-        1: LIVER.volume_ml - sum(lesion.volume_ml for lesion in LESIONS),
-        2: sum(lesion.volume_ml for lesion in LESIONS),
+    **{
+        f"LiTS_phantom/segmentation-{number}.nii.gz": {
+            1: LIVER.volume_ml - sum(lesion.volume_ml for lesion in LESIONS),
+            2: sum(lesion.volume_ml for lesion in LESIONS),
+        }
+        for number in range(len(LITS_TURNS))
     },
-    "BraTS_phantom/phantom_1/phantom_1_seg.nii.gz": {
-        1: NECROSIS.volume_ml,
-        2: OEDEMA.volume_ml - ENHANCING.volume_ml,
-        4: ENHANCING.volume_ml - NECROSIS.volume_ml,
+    **{
+        f"BraTS_phantom/phantom_{number}/phantom_{number}_seg.nii.gz": {
+            1: NECROSIS.volume_ml,
+            2: OEDEMA.volume_ml - ENHANCING.volume_ml,
+            4: ENHANCING.volume_ml - NECROSIS.volume_ml,
+        }
+        for number in range(1, len(BRATS_PLACES) + 1)
     },
     **{
         f"msd_phantom/labelsTr/phantom_{number:03d}.nii.gz": {
@@ -97,28 +113,31 @@ BODIES_ML = {
 
 
 def make_lits(folder: Path) -> None:
-    """An abdominal CT in the layout of LiTS: oblique, anisotropic, Hounsfield units; 1 liver, 2 lesion."""
-    grid = centred_grid((64, 64, 24), turned((4.5, 4.5, 6.5), about_x=11, about_z=-7) @ np.diag([-1, -1, 1]))
-    points = voxel_points(grid)
-    tall = 1000.0  # a cylinder, as far as this scan reaches
-    bodies = [
-        (Ellipsoid((0, 0, 0), (134, 104, tall)), -95),
-        (Ellipsoid((0, 2, 0), (122, 92, tall)), 35),
-        (Ellipsoid((-62, 2, 70), (46, 62, 52)), -780),
-        (Ellipsoid((0, -62, 0), (20, 18, tall)), 320),
-        (Ellipsoid((-12, -34, 0), (10, 10, tall)), 165),
-        (Ellipsoid((-80, -34, -10), (24, 34, 34)), 120),
-        (LIVER, 105),
-        *((lesion, 48) for lesion in LESIONS),
-    ]
-    hounsfield = painted(points, bodies, background=-1000) + noise(grid.shape, seed=1, deviation=14)
-    labels = painted(points, [(LIVER, 1), *((lesion, 2) for lesion in LESIONS)])
-    save(folder / "volume-0.nii.gz", np.clip(hounsfield, -1024, 3071).astype(np.int16), grid)
-    save(folder / "segmentation-0.nii.gz", labels.astype(np.uint8), grid)
+    """Abdominal CTs in the layout of LiTS: oblique, anisotropic, Hounsfield units; 1 liver, 2 lesion."""
+    for number, (about_x, about_z) in enumerate(LITS_TURNS):
+        linear = turned((4.5, 4.5, 6.5), about_x=about_x, about_z=about_z) @ np.diag([-1, -1, 1])
+        grid = centred_grid((64, 64, 24), linear)
+        points = voxel_points(grid)
+        tall = 1000.0  # a cylinder, as far as this scan reaches
+        bodies = [
+            (Ellipsoid((0, 0, 0), (134, 104, tall)), -95),
+            (Ellipsoid((0, 2, 0), (122, 92, tall)), 35),
+            (Ellipsoid((-62, 2, 70), (46, 62, 52)), -780),
+            (Ellipsoid((0, -62, 0), (20, 18, tall)), 320),
+            (Ellipsoid((-12, -34, 0), (10, 10, tall)), 165),
+            (Ellipsoid((-80, -34, -10), (24, 34, 34)), 120),
+            (LIVER, 105),
+            *((lesion, 48) for lesion in LESIONS),
+        ]
+        hounsfield = painted(points, bodies, background=-1000)
+        hounsfield += noise(grid.shape, seed=1 + number, deviation=14)
+        labels = painted(points, [(LIVER, 1), *((lesion, 2) for lesion in LESIONS)])
+        save(folder / f"volume-{number}.nii.gz", np.clip(hounsfield, -1024, 3071).astype(np.int16), grid)
+        save(folder / f"segmentation-{number}.nii.gz", labels.astype(np.uint8), grid)
 
 
 def make_brats(folder: Path) -> None:
-    """A glioma MR of four modalities in the layout of BraTS 2018; 1 necrosis, 2 oedema, 4 enhancing tumour."""
+    """Glioma MRs of four modalities in the layout of BraTS 2018; 1 necrosis, 2 oedema, 4 enhancing tumour."""
     grid = centred_grid((40, 48, 36), np.diag([-3.5, -3.5, 4.0]))
     points = voxel_points(grid)
     brain = Ellipsoid((0, 0, 0), (62, 78, 64))
@@ -130,17 +149,16 @@ def make_brats(folder: Path) -> None:
         "t1ce": (400, 540, 160, 350, 900, 230),
         "t2": (460, 330, 900, 720, 600, 780),
     }
-    case = folder / "phantom_1"
-    for number, (name, (grey, matter, fluid, oedema, enhancing, necrosis)) in enumerate(contrasts.items()):
-        bodies = [(brain, grey), (white, matter), *((ventricle, fluid) for ventricle in ventricles)]
-        bodies += [(OEDEMA, oedema), (ENHANCING, enhancing), (NECROSIS, necrosis)]
-        image = painted(points, bodies) + noise(grid.shape, seed=20 + number, deviation=24)
-        image = np.where(
-            brain.contains(points), np.maximum(image, 1), 0
-        )  # outside the brain BraTS is exactly 0
-        save(case / f"phantom_1_{name}.nii.gz", image.astype(np.int16), grid)
-    labels = painted(points, [(OEDEMA, 2), (ENHANCING, 4), (NECROSIS, 1)])
-    save(case / "phantom_1_seg.nii.gz", labels.astype(np.uint8), grid)
+    for number, place_mm in enumerate(BRATS_PLACES, start=1):
+        name, tumour = f"phantom_{number}", [body.moved(place_mm) for body in (OEDEMA, ENHANCING, NECROSIS)]
+        for channel, (contrast, (grey, matter, fluid, *in_tumour)) in enumerate(contrasts.items()):
+            bodies = [(brain, grey), (white, matter), *((ventricle, fluid) for ventricle in ventricles)]
+            bodies += zip(tumour, in_tumour, strict=True)
+            image = painted(points, bodies) + noise(grid.shape, seed=20 * number + channel, deviation=24)
+            image = np.where(brain.contains(points), np.maximum(image, 1), 0)  # outside, BraTS is exactly 0
+            save(folder / name / f"{name}_{contrast}.nii.gz", image.astype(np.int16), grid)
+        labels = painted(points, list(zip(tumour, (2, 4, 1), strict=True)))
+        save(folder / name / f"{name}_seg.nii.gz", labels.astype(np.uint8), grid)
 
 
 def make_msd(folder: Path) -> None:
