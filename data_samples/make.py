@@ -66,9 +66,9 @@ NECROSIS = Ellipsoid((24, 16, 12), (8, 9, 8))
 ENHANCING = Ellipsoid((23, 17, 13), (15, 17, 15), yaw_degrees=30)
 OEDEMA = Ellipsoid((21, 15, 13), (27, 32, 25), yaw_degrees=30)
 
-LITS_TURNS = ((11.0, -7.0), (-4.0, 6.0), (5.0, -15.0))
+LITS_TURNS = ((11.0, -7.0), (-6.0, 6.0), (5.0, -15.0))
 """How the scanner lies about each patient of LiTS_phantom: degrees about x and z."""
-BRATS_PLACES: tuple[Point, ...] = ((0, 0, 0), (-42, -10, -6), (-2, -36, 8))
+BRATS_PLACES: tuple[Point, ...] = ((0, 0, 0), (-42, -10, -5), (-2, -36, 8))
 """Where the tumour of each case of BraTS_phantom is, relative to the first."""
 
 
