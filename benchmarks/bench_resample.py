@@ -21,6 +21,7 @@ import SimpleITK
 from scipy import ndimage
 
 from volseg.geometry import Grid
+from volseg.labels import ChannelRule
 from volseg.resample import logits_to_labels, to_grid
 
 SCAN = Grid.from_spacing((512, 512, 100), (0.8, 0.8, 2.0))
@@ -36,7 +37,7 @@ def setup(task: str) -> np.ndarray:
 
 def volseg(array: np.ndarray, task: str) -> np.ndarray:
     if task == "labels":
-        return logits_to_labels(array, MODEL, SCAN, range(LABELS))
+        return logits_to_labels(array, MODEL, SCAN, ChannelRule(tuple(range(LABELS))))
     return to_grid(array, SCAN, MODEL, order="cubic" if task == "cubic" else "linear")[0]
 
 

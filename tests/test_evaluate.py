@@ -1,26 +1,41 @@
 import csv
-import re
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from volseg.cli.evaluate import evaluate as verb
-from volseg.errors import ConfigError, GeometryError, InputError, OutputError
+from tests.grids import SHAPE, oblique_grid
+from volseg.errors import GeometryError, InputError, OutputError
 from volseg.evaluate import (
     MEASURES,
     Score,
     evaluate,
     evaluate_folders,
     evaluate_maps,
+    lesions_by_size,
+    read_scores,
     summarise,
+    summarise_cases,
     write_scores,
 )
 from volseg.geometry import Grid
 from volseg.io import write_label_map
-from volseg.labels import LabelTable
+from volseg.labels import LabelRegion, LabelTable
+from volseg.metrics import (
+    boundary_f1,
+    dice,
+    hausdorff95_mm,
+    iou,
+    match_lesions,
+    mean_iou,
+    pixel_accuracy,
+    surface_dice,
+    volume_error_ml,
+)
 from volseg.volume import LabelMap
 
 ANGLE = np.deg2rad(25)
@@ -185,8 +200,12 @@ def test_the_summary_is_mean_and_sample_deviation(folders: tuple[Path, Path]) ->
             values = [getattr(score, name) for score in own]
             assert summary.mean[name] == pytest.approx(np.mean(values))
             assert summary.deviation[name] == pytest.approx(np.std(values, ddof=1))
+            assert summary.median[name] == pytest.approx(np.median(values))
     assert summarise([]) == []
-    assert set(summarise(scores[:1])[0].deviation.values()) == {0.0}
+    alone = summarise(scores[:1])[0]
+    assert set(alone.deviation.values()) == {0.0}
+    assert alone.interval == {}, "one case says nothing about the spread of cases"
+    assert summarise(scores)[1].failures == 1
 
 
 def test_csv_holds_every_score(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -202,29 +221,187 @@ def test_csv_holds_every_score(folders: tuple[Path, Path], tmp_path: Path) -> No
         write_scores(scores, tmp_path / "nowhere/scores.csv")
 
 
-def test_the_verb_prints_a_table_and_writes_csv(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    app = typer.Typer()
-    app.command()(verb)
-    target = tmp_path / "scores.csv"
-    arguments = [
-        *map(str, folders),
-        "--labels",
-        "1=front, 2=back",
-        "--tolerance-mm",
-        "2",
-        "--csv",
-        str(target),
+label_arrays = arrays(np.uint8, SHAPE, elements=st.sampled_from([0, 0, 0, 1, 2, 4]))
+TUMOUR = LabelRegion("tumour", (1, 4), 1)
+
+
+@settings(deadline=None, max_examples=25)
+@given(label_arrays, label_arrays, st.sampled_from([0.0, 0.3]))
+def test_scores_are_those_of_whole_masks_for_labels_and_regions(first, second, shear) -> None:
+    """Measured in the box of the label or in the whole image, the numbers are the same."""
+    grid = oblique_grid(shear)
+    labels, regions = LabelTable.from_names(["a", "b", "c", "d"]), (TUMOUR,)
+    scores = evaluate_maps(
+        LabelMap(first, grid), LabelMap(second, grid), labels=labels, regions=regions, case="x"
+    )
+    assert [(score.label, score.name) for score in scores] == [
+        (1, "a"),
+        (2, "b"),
+        (3, "c"),
+        (4, "d"),
+        (0, "tumour"),
     ]
-    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert result.exit_code == 0
-    assert re.search(r"^ *b +front +0\.8333 +0\.7143 +2\.50", result.output, re.MULTILINE)
-    assert re.search(r"^ *back +3 +0 +0\.\d{4} ± 0\.\d{4}", result.output, re.MULTILINE)
-    assert "NSD 2 mm" in result.output
-    assert len(target.read_text().splitlines()) == 7
+    linear = grid.affine[:3, :3]
+    for score in scores:
+        values = (score.label,) if score.label else TUMOUR.values
+        masks = np.isin(first, values), np.isin(second, values)
+        assert (score.dice, score.iou) == (dice(*masks), iou(*masks))
+        assert score.volume_error_ml == volume_error_ml(*masks, spacing_mm=linear)
+        for name, measure in (
+            ("hausdorff95_mm", hausdorff95_mm),
+            ("surface_dice", surface_dice),
+            ("boundary_f1", boundary_f1),
+        ):
+            assert getattr(score, name) == pytest.approx(measure(*masks, spacing_mm=linear)), name
+        assert score.lesions == match_lesions(*masks, spacing_mm=linear)
+        assert score.pixel_accuracy == pixel_accuracy(first, second)
+        plain = [getattr(score, entry.name) for entry in fields(Score) if entry.name != "lesions"]
+        assert {type(value) for value in plain} == {str, int, float}, "no NumPy scalars"
+    case = summarise_cases(scores)
+    assert case.mean["mean_iou"] == pytest.approx(mean_iou(first, second, values=labels.values))
 
 
-def test_the_verb_refuses_labels_it_cannot_read(folders: tuple[Path, Path]) -> None:
-    app = typer.Typer()
-    app.command()(verb)
-    with pytest.raises(ConfigError, match="VALUE=NAME"):
-        CliRunner().invoke(app, [*map(str, folders), "--labels", "front"], catch_exceptions=False)
+def scores_of(dices: list[float], *, name: str = "front", label: int = 1) -> list[Score]:
+    return [
+        Score(
+            f"case{n}",
+            label,
+            name,
+            value,
+            value / 2,
+            3.0,
+            value,
+            0.1,
+            1.0,
+            1.0,
+            1.0,
+            value,
+            value,
+            4,
+            n % 5,
+            6,
+            3,
+            0.9,
+        )
+        for n, value in enumerate(dices)
+    ]
+
+
+def drawn_interval(values: list[float]) -> tuple[float, float]:
+    """The percentile bootstrap of the mean, draw by draw."""
+    random = np.random.default_rng(0)
+    means = [random.choice(values, len(values)).mean() for _ in range(10000)]
+    return np.quantile(means, 0.025), np.quantile(means, 0.975)
+
+
+def test_the_interval_is_the_percentile_bootstrap_of_the_mean() -> None:
+    values = np.random.default_rng(5).beta(8, 2, 30).tolist()
+    summary = summarise(scores_of(values))[0]
+    assert summary.interval["dice"] == pytest.approx(drawn_interval(values), abs=0.004)
+    assert summarise(scores_of(values))[0] == summary, "the same scores give the same interval"
+    hits = [n % 5 for n in range(30)]
+    assert (summary.lesion_recall.hits, summary.lesion_recall.total) == (sum(hits), 120)
+    pooled = drawn_interval([hit / 4 for hit in hits])
+    assert summary.lesion_recall.interval == pytest.approx(pooled, abs=0.02)
+
+
+def test_patients_are_drawn_and_not_their_cases() -> None:
+    scores = scores_of([0.2] * 10 + [0.8] * 10)
+    patients = {f"case{n}": "ab"[n // 10] for n in range(20)}
+    apart, together = summarise(scores)[0], summarise(scores, patients=patients)[0]
+    assert together.interval["dice"] == pytest.approx((0.2, 0.8)), (
+        "of two patients, the same one is often drawn twice"
+    )
+    assert apart.interval["dice"][0] > 0.3
+    assert summarise(scores, patients=dict.fromkeys(patients, ""))[0] == apart
+    assert summarise(scores, patients=dict.fromkeys(patients, "a"))[0].interval == {}
+
+
+def test_regions_follow_the_labels_in_their_own_order() -> None:
+    scores = [
+        *scores_of([0.5], name="whole", label=0),
+        *scores_of([0.7], name="core", label=0),
+        *scores_of([0.9], label=2),
+        *scores_of([0.3], label=1),
+    ]
+    assert [(row.label, row.name, row.mean["dice"]) for row in summarise(scores)] == [
+        (1, "front", 0.3),
+        (2, "front", 0.9),
+        (0, "whole", 0.5),
+        (0, "core", 0.7),
+    ]
+    assert summarise_cases(scores).mean["mean_iou"] == pytest.approx((0.45 + 0.15) / 2), "labels alone"
+
+
+def test_lesions_are_counted_by_size() -> None:
+    grid = Grid.from_spacing((12, 13, 14), (0.7, 0.9, 2.5))
+    reference, prediction = np.zeros((2, 12, 13, 14), np.uint8)
+    reference[1:5, 1:5, 1:5] = prediction[1:5, 1:5, 2:5] = 1
+    reference[8, 8, 8] = reference[11, 12, 13] = prediction[8, 8, 8] = 1
+    prediction[9:11, 1:3, 9:12] = 1
+    scores = evaluate_maps(
+        LabelMap(prediction, grid),
+        LabelMap(reference, grid),
+        labels=LabelTable.from_names(["spot"]),
+        case="a",
+    )
+    small, large = lesions_by_size(scores, limits_ml=(0.05,))
+    assert (small.low_ml, small.high_ml, large.high_ml) == (0, 0.05, float("inf"))
+    assert [(bin_.recall.hits, bin_.recall.total) for bin_ in (small, large)] == [(1, 2), (1, 1)]
+    assert [(bin_.precision.hits, bin_.precision.total) for bin_ in (small, large)] == [(1, 2), (1, 1)]
+    assert (small.recall.value, small.recall.interval) == (0.5, None)
+    assert lesions_by_size([replace(score, lesions=None) for score in scores]) == []
+    for limits in ((), (1, 1), (0, 1), (2, 1), (float("nan"),)):
+        if limits:
+            with pytest.raises(InputError, match="rising"):
+                lesions_by_size(scores, limits_ml=limits)
+    assert len(lesions_by_size(scores, limits_ml=())) == 1
+
+
+def test_csv_comes_back_and_older_files_are_read(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    scores = evaluate(*folders, labels=LABELS, regions=(LabelRegion("both", (1, 2), 1),))
+    path = tmp_path / "scores.csv"
+    write_scores(scores, path)
+    assert read_scores(path) == scores
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    assert lines[0] == [entry.name for entry in fields(Score) if entry.name != "lesions"]
+    path.write_text("\n".join(",".join(line[:11]) for line in lines) + "\n")
+    old = read_scores(path)
+    assert [(score.dice, score.tolerance_mm) for score in old] == [(score.dice, 1.0) for score in scores]
+    assert {score.boundary_f1 for score in old} == {None}
+    summary = summarise(old)[0]
+    assert summary.mean["dice"] == summarise(scores)[0].mean["dice"]
+    assert "boundary_f1" not in summary.mean
+    assert summary.lesion_recall is None
+    write_scores(old, path)
+    assert read_scores(path) == old
+    assert set(summarise_cases(old).mean) == {"mean_iou"}
+
+
+@pytest.mark.parametrize("text", ["case,dice\na,0.5\n", "case,label\na,one\n", "scan\nb\n"])
+def test_a_csv_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text(text)
+    with pytest.raises(InputError, match=r"other\.csv: is no list of scores"):
+        read_scores(tmp_path / "other.csv")
+
+
+def test_values_are_renamed_and_never_mixed(folders: tuple[Path, Path]) -> None:
+    predicted, true = folders
+    older = two_boxes(oblique())
+    write_label_map(older.with_array(np.where(older.array == 2, 4, older.array)), true / "a.nii")
+    scores = by_key(evaluate(predicted / "a_seg.nii.gz", true / "a.nii", remap={4: 2}, labels=LABELS))
+    assert scores["a", 2].dice == 1
+    with pytest.raises(InputError, match=r"holds the values 2 and 1"):
+        evaluate(predicted / "a_seg.nii.gz", true / "a.nii", remap={2: 1})
+
+
+def test_a_region_counts_in_cases_without_any_label(tmp_path: Path) -> None:
+    for folder in ("p", "r"):
+        (tmp_path / folder).mkdir()
+        write_label_map(two_boxes(oblique()), tmp_path / folder / "a.nii")
+        write_label_map(LabelMap(np.zeros((9, 10, 11), np.uint8), oblique()), tmp_path / folder / "b.nii")
+    scores = evaluate(tmp_path / "p", tmp_path / "r", regions=(LabelRegion("both", (1, 2), 1),))
+    assert [(score.case, score.name) for score in scores] == [
+        (case, name) for case in "ab" for name in ("label 1", "label 2", "both")
+    ]
+    assert {score.pixel_accuracy for score in scores} == {1.0}

@@ -44,6 +44,7 @@ LAYERS = {
         4,
         [
             "volseg.infer.engines",
+            "volseg.infer.ensemble",
             "volseg.infer.sliding",
             "volseg.infer.regions",
             "volseg.infer.predictor",

@@ -10,7 +10,7 @@ from safetensors.numpy import save
 
 from volseg.errors import OutputError, PackageError
 from volseg.geometry import Grid
-from volseg.labels import Code
+from volseg.labels import ChannelRule, Code, LabelRegion
 from volseg.package import (
     FORMAT,
     ChannelInfo,
@@ -136,6 +136,30 @@ def test_everything_comes_back(path, info, weights, golden):
 def test_the_label_table_is_sorted_and_carries_codes(info):
     assert info.label_table.values == (1, 2)
     assert next(iter(info.label_table)).code == Code("SCT", "10200004", "Liver")
+
+
+def test_the_channels_of_the_network_follow_from_labels_regions_and_slices(info):
+    assert (info.in_channels, info.channel_count) == (1, 3)
+    assert info.channel_rule == ChannelRule((0, 1, 2))
+    assert info.label_regions == ()
+    fields = info.model_dump(mode="json")
+    fields["regions"] = [{"name": "all", "values": [1, 2], "paint": 1}]
+    fields["architecture"]["dimensions"] = 2
+    fields["channels"].append({"name": "second", "modality": "CT", "contrast": None})
+    fields["tile"]["slices_around"] = 2
+    sliced = ModelInfo.model_validate(fields)
+    assert (sliced.in_channels, sliced.channel_count) == (10, 1)
+    assert sliced.channel_rule == ChannelRule((1,), exclusive=False)
+    assert sliced.label_regions == (LabelRegion("all", (1, 2), 1),)
+    assert json.loads(sliced.to_json()) == fields
+
+
+def test_regions_and_located_labels_exclude_each_other(info):
+    fields = info.model_dump(mode="json")
+    fields["regions"] = [{"name": "all", "values": [1, 2], "paint": 1}]
+    fields["located_labels"] = fields["labels"]
+    with pytest.raises(ValueError, match="cannot have located_labels"):
+        ModelInfo.model_validate(fields)
 
 
 def test_the_same_package_gives_the_same_bytes(path, tmp_path, info, weights, golden):
@@ -286,6 +310,15 @@ def test_another_format_is_refused_naming_both(path, found):
         (lambda fields: fields.update(mirror_axes=[0, 0]), "mirror_axes"),
         (lambda fields: fields.update(mirror_axes=[3]), "mirror_axes"),
         (lambda fields: fields["scores"][0].update(label="spleen"), "spleen"),
+        (
+            lambda fields: fields.update(regions=[{"name": "a", "values": [1, 3], "paint": 1}]),
+            r"values \[3\]",
+        ),
+        (lambda fields: fields.update(regions=[{"name": "a", "values": [1], "paint": 2}]), "paints 2"),
+        (lambda fields: fields.update(regions=[{"name": "a", "values": [1], "paint": 1}] * 2), "two regions"),
+        (lambda fields: fields.update(regions=[{"name": "a", "values": [], "paint": 1}]), "regions.0.values"),
+        (lambda fields: fields["tile"].update(slices_around=1), "slices_around is 1"),
+        (lambda fields: fields["tile"].update(slices_around=-1), "tile.slices_around"),
     ],
 )
 def test_fields_that_do_not_fit_are_named(path, change, word):

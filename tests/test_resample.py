@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from volseg.errors import GeometryError, InputError, IntensityError
 from volseg.geometry import Grid
-from volseg.labels import LabelTable
+from volseg.labels import ChannelRule, LabelTable
 from volseg.resample import logits_to_labels, resample_label_map, resample_volume, sampling, to_grid
 from volseg.volume import LabelMap, Volume
 
@@ -272,7 +272,7 @@ def test_labels_are_the_argmax_of_the_resampled_logits(target_of: Callable[[Grid
     wanted = values[to_grid(logits, source, target).argmax(axis=0)]
     beyond = to_grid(np.ones_like(logits[:1]), source, target)[0] == 0
     monkeypatch.setattr(sampling, "SLAB_BYTES", 4000)
-    found = logits_to_labels(logits, source, target, values.tolist())
+    found = logits_to_labels(logits, source, target, ChannelRule(tuple(values.tolist())))
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, np.where(beyond, 0, wanted))
 
@@ -281,15 +281,15 @@ def test_large_label_values_and_bad_logits():
     source = make_grid(SHAPE, (0.7, 0.9, 2.5))
     logits = np.zeros((2, *SHAPE), np.float32)
     logits[1] += 1
-    assert logits_to_labels(logits, source, source, (0, 300)).dtype == np.uint16
-    assert (logits_to_labels(logits, source, source, (0, 300)) == 300).all()
-    assert (logits_to_labels(logits * 0, source, source, (0, 300)) == 0).all()
+    assert logits_to_labels(logits, source, source, ChannelRule((0, 300))).dtype == np.uint16
+    assert (logits_to_labels(logits, source, source, ChannelRule((0, 300))) == 300).all()
+    assert (logits_to_labels(logits * 0, source, source, ChannelRule((0, 300))) == 0).all()
     for values in [(1,), (0, 1, 2), (0, -1), (0, 70000)]:
         with pytest.raises(InputError, match="2 channels"):
-            logits_to_labels(logits, source, source, values)
+            logits_to_labels(logits, source, source, ChannelRule(values))
     logits[0, 2, 3, 4] = np.nan
     with pytest.raises(IntensityError, match="NaN"):
-        logits_to_labels(logits, source, source, (0, 1))
+        logits_to_labels(logits, source, source, ChannelRule((0, 1)))
 
 
 @pytest.mark.parametrize("angles", [(0, 0, 0), (0, 0, 25)])
@@ -298,7 +298,7 @@ def test_logits_are_never_held_at_full_size(angles):
     source = make_grid((80, 80, 50), (2.0, 2.0, 3.0))
     logits = np.random.default_rng(0).normal(size=(3, *source.shape)).astype(np.float16)
     tracemalloc.start()
-    labels = logits_to_labels(logits, source, target, (0, 1, 2))
+    labels = logits_to_labels(logits, source, target, ChannelRule((0, 1, 2)))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     full_logits = 3 * 4 * labels.size

@@ -2,7 +2,7 @@ import pytest
 
 from volseg import zoo
 from volseg.errors import PackageError
-from volseg.zoo import find, packages
+from volseg.zoo import find, find_all, packages
 
 
 @pytest.fixture
@@ -45,3 +45,49 @@ def test_no_models_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "_FOLDER", tmp_path)
     with pytest.raises(PackageError, match="Bundled models: none"):
         find("liver")
+
+
+def run_folder(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_a_run_folder_stands_for_the_packages_of_its_folds(bundled, tmp_path):
+    run = run_folder(
+        tmp_path / "run", "fold1/liver.volseg", "fold0/liver.volseg", "foldall/liver.volseg", "fold0/last.pt"
+    )
+    assert find_all(run) == [run / "fold0/liver.volseg", run / "fold1/liver.volseg"]
+    assert find_all(str(run / "fold1")) == [run / "fold1/liver.volseg"]
+    assert find_all(["liver", run / "fold1/liver.volseg", run]) == [
+        bundled / "liver.volseg",
+        run / "fold1/liver.volseg",
+        run / "fold0/liver.volseg",
+        run / "fold1/liver.volseg",
+    ]
+
+
+def test_a_folder_of_several_packages_lists_them(bundled, tmp_path):
+    run = run_folder(tmp_path / "run", "fold0/liver.volseg", "fold1/liver.volseg", "fold1/lungs.volseg")
+    with pytest.raises(PackageError, match=r"several names.*: liver\.volseg, lungs\.volseg"):
+        find_all(run)
+
+
+def test_a_folder_without_packages(bundled, tmp_path):
+    with pytest.raises(PackageError, match="no model package in this folder"):
+        find_all(tmp_path / "zoo" / "..")
+
+
+def test_a_bundled_name_comes_before_a_folder_of_that_name(bundled, tmp_path, monkeypatch):
+    run_folder(tmp_path / "liver", "fold0/mine.volseg")
+    run_folder(tmp_path / "run", "fold0/mine.volseg")
+    monkeypatch.chdir(tmp_path)
+    assert find_all("liver") == [bundled / "liver.volseg"]
+    assert [str(path) for path in find_all("run")] == ["run/fold0/mine.volseg"]
+
+
+@pytest.mark.parametrize("models", [[], ()])
+def test_no_model_given(models):
+    with pytest.raises(PackageError, match="no model is given"):
+        find_all(models)

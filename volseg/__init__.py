@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from volseg.io.dicom.reading import read_series
     from volseg.labels import Label, LabelTable
     from volseg.report.preview import draw_preview
-    from volseg.train.run import held_out_cases
+    from volseg.train.split import held_out_cases
     from volseg.train.scoring import score_cases
     from volseg.volume import LabelMap, Volume
 
@@ -60,7 +60,7 @@ _HOMES = {
     "VolsegError": "volseg.errors",
     "Volume": "volseg.volume",
     "draw_preview": "volseg.report.preview",
-    "held_out_cases": "volseg.train.run",
+    "held_out_cases": "volseg.train.split",
     "index_series": "volseg.io.dicom.index",
     "load_model": "volseg.api",
     "predict": "volseg.api",

@@ -3,23 +3,26 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from volseg.infer.predictor import Prediction, Predictor
 from volseg.io import is_dicom_source, read_volume, stack_channels, write_label_map, write_volume
-from volseg.outputs import OutputFormat, Outputs, plan_outputs
+from volseg.outputs import OutputFormat, Outputs, PlannedOutputs, plan_outputs
 from volseg.package import ModelInfo, Package, load_package
 from volseg.report.record import write_record
 from volseg.volume import LabelMap, Volume
-from volseg.zoo import find
+from volseg.zoo import find, find_all
 
 _logger = logging.getLogger(__name__)
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
 DEFAULT_MODEL = "hippocampus"
+
+Models = str | Path | Sequence[str | Path]
+"""A bundled model's name, a package file or a run folder with the folds of a training; or several, which answer as one."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,18 @@ def load_model(model: str | Path) -> Package:
     return load_package(find(model))
 
 
+def load_models(models: Models) -> list[Package]:
+    """The packages of one model or of several; a run folder gives those of its folds.
+
+    Raises:
+        PackageError: no such model, or a file is damaged.
+    """
+    return [load_package(path) for path in find_all(models)]
+
+
 def predict(
     source: str | Path | Sequence[str | Path] | Volume,
-    model: str | Path = DEFAULT_MODEL,
+    model: Models = DEFAULT_MODEL,
     *,
     device: DeviceName = "auto",
     options: SeriesOptions | None = None,
@@ -56,7 +68,8 @@ def predict(
     Args:
         source: an image file, a folder, zip or DICOMDIR of DICOM files, several of them (the channels of one case, in
             the model's order), or a Volume.
-        model: the name of a bundled model (`volseg models`) or the path of a .volseg package.
+        model: the name of a bundled model (`volseg models`), the path of a .volseg package, or a run folder, which stands
+            for the packages of its folds. Of several models, or folds, the logits are averaged.
         device: "cpu", "cuda", or "auto" for the GPU where there is one.
         options: how a DICOM source is read.
         force: label also a scan that the model refuses, with a warning; look at every result.
@@ -67,13 +80,13 @@ def predict(
     Raises:
         VolsegError: the input, the model or the device cannot be used; the message says why.
     """
-    package = load_model(model)
+    models = load_models(model)
     if isinstance(source, Volume):
         volume = source
     else:
         paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source]
-        volume, _ = _read_case(paths, package.info, options or SeriesOptions())
-    prediction = Predictor(package, device=device, force=force).predict(volume)
+        volume, _ = _read_case(paths, models[0].info, options or SeriesOptions())
+    prediction = Predictor(models, device=device, force=force).predict(volume)
     for warning in prediction.warnings:
         _logger.warning("%s: %s", volume.origin, warning)
     return prediction.label_map
@@ -85,12 +98,15 @@ class SavedPrediction:
 
     prediction: Prediction
     model: ModelInfo
+    """Of several models the first one's."""
     device: str
     files: tuple[Path, ...]
-    seconds: float
+    seconds: float = 0.0
     """Wall time from reading the model to the last file written."""
     choices: tuple[str, ...] = ()
     """Which DICOM series was taken and why, then which were not; one line for each."""
+    packages: tuple[str, ...] = ()
+    """Where the models came from; of several the logits were averaged."""
 
     @property
     def label_map(self) -> LabelMap:
@@ -102,7 +118,7 @@ def predict_files(
     sources: Sequence[Path],
     outputs: Outputs | None = None,
     *,
-    model: str | Path = DEFAULT_MODEL,
+    model: Models = DEFAULT_MODEL,
     device: DeviceName = "auto",
     options: SeriesOptions | None = None,
     force: bool = False,
@@ -112,7 +128,7 @@ def predict_files(
     Args:
         sources: the channels of one case, in the model's order: image files, or folders, archives or files of DICOM.
         outputs: what to write where; by default `<first source>_seg.nii.gz` beside the first source.
-        model: the name of a bundled model or the path of a .volseg package.
+        model: as in `predict`.
         device: "cpu", "cuda", or "auto" for the GPU where there is one.
         options: how a DICOM source is read.
         force: label also a scan that the model refuses; the prediction's warnings say why it would be.
@@ -123,12 +139,27 @@ def predict_files(
     start = time.perf_counter()
     outputs = outputs or Outputs()
     planned = plan_outputs(outputs, sources)
-    package = load_model(model)
-    volume, choices = _read_case(sources, package.info, options or SeriesOptions())
-    predictor = Predictor(package, device=device, force=force)
+    models = load_models(model)
+    info = models[0].info
+    volume, choices = _read_case(sources, info, options or SeriesOptions())
+    predictor = Predictor(models, device=device, force=force)
     prediction = predictor.predict(volume, keep_probabilities=outputs.save_probabilities)
+    saved = SavedPrediction(
+        prediction,
+        info,
+        predictor.device,
+        planned.files,
+        choices=choices,
+        packages=tuple(package.source for package in models),
+    )
+    _write_all(saved, planned, volume)
+    return replace(saved, seconds=time.perf_counter() - start)
+
+
+def _write_all(saved: SavedPrediction, planned: PlannedOutputs, volume: Volume) -> None:
+    prediction = saved.prediction
     for output_format, path in planned.label_maps.items():
-        _write(prediction.label_map, path, output_format, source=volume, model=package.info)
+        _write(saved, path, output_format, source=volume)
     if planned.probabilities is not None and prediction.probabilities is not None:
         write_volume(prediction.probabilities, planned.probabilities, source=volume)
     if planned.preview is not None:
@@ -136,9 +167,14 @@ def predict_files(
 
         draw_preview(volume, prediction.label_map, planned.preview)
     if planned.record is not None:
-        write_record(prediction, planned.record, model=package.info, device=predictor.device, choices=choices)
-    seconds = time.perf_counter() - start
-    return SavedPrediction(prediction, package.info, predictor.device, planned.files, seconds, choices)
+        write_record(
+            prediction,
+            planned.record,
+            model=saved.model,
+            device=saved.device,
+            choices=saved.choices,
+            packages=saved.packages,
+        )
 
 
 def _read_case(
@@ -170,16 +206,17 @@ def _read_dicom(
     return read_summary(choice.summary, summaries), choice.lines()
 
 
-def _write(
-    label_map: LabelMap, path: Path, output_format: OutputFormat, *, source: Volume, model: ModelInfo
-) -> None:
+def _write(saved: SavedPrediction, path: Path, output_format: OutputFormat, *, source: Volume) -> None:
+    label_map, name = saved.label_map, saved.model.name
+    count = len(saved.packages)
+    version = saved.model.version if count == 1 else f"{saved.model.version}, mean of {count} models"
     if output_format == "nifti":
         write_label_map(label_map, path, source=source)
     elif output_format == "dicomseg":
         from volseg.io.dicom.seg import write_seg  # noqa: PLC0415 - highdicom is loaded when a SEG is written
 
-        write_seg(label_map, path, source=source, model=model.name, model_version=model.version)
+        write_seg(label_map, path, source=source, model=name, model_version=version)
     else:
         from volseg.io.dicom.rtstruct import write_rtstruct  # noqa: PLC0415 - as above
 
-        write_rtstruct(label_map, path, source=source, model=model.name, model_version=model.version)
+        write_rtstruct(label_map, path, source=source, model=name, model_version=version)

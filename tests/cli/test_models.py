@@ -48,6 +48,54 @@ def test_info_tells_what_one_must_know(volseg_cli, tiny_package):
     assert ["posterior", "0.8000", "-", "3"] in lines
 
 
+def test_info_tells_regions_slices_and_the_fingerprint(volseg_cli, tiny_package, tmp_path):
+    package = load_package(tiny_package)
+    spread = {"least": 1.0, "low": 1.5, "median": 2.25, "high": 3.0, "most": 4.0}
+    fingerprint = {
+        "cases": 12,
+        "patients": 11,
+        "modality": "MR",
+        "spacing_mm": [spread, spread, {**spread, "median": 0.7}],
+        "shape": [spread] * 3,
+        "size_mm": [{**spread, "low": 150.2, "high": 211.8}] * 3,
+        "nonzero_fraction": spread,
+        "channels": [
+            {
+                "name": "T1",
+                "mean": 512.25,
+                "deviation": 40.5,
+                "low": 300,
+                "median": 500,
+                "high": 700,
+                "integer": True,
+                **dict.fromkeys(("lowest", "highest", "peak"), spread),
+                "modality": "MR",
+            }
+        ],
+        "labels": [],
+    }
+    fields = package.info.model_dump(mode="json")
+    fields["architecture"]["dimensions"] = 2
+    fields["tile"] = {"tile_voxels": [16, 16, 1], "slices_around": 2}
+    fields["regions"] = [
+        {"name": "whole", "values": [1, 4], "paint": 1},
+        {"name": "core", "values": [4], "paint": 4},
+    ]
+    fields["training"]["fingerprint"] = fingerprint
+    info = type(package.info).model_validate(fields)
+    path = tmp_path / "regions.volseg"
+    write_package(path, info=info, weights={}, card="# Card", golden=None)
+    outcome = volseg_cli("info", path)
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = [line.split() for line in outcome.out.splitlines()]
+    assert ["whole", "anterior,", "posterior", "anterior"] in lines
+    assert ["core", "posterior", "posterior"] in lines
+    assert "each slice with 2 on each side, 5 channels in all" in outcome.out
+    assert "150-212 x 150-212 x 150-212 mm" in outcome.out
+    assert "median spacing 2.25 x 2.25 x 0.7 mm" in outcome.out
+    assert "T1 in the labels: 512.2 ± 40.5, median 500 (0.5 to 99.5 %: 300 to 700)" in outcome.out
+
+
 def test_info_json_is_the_model_json(volseg_cli, tiny_package):
     outcome = volseg_cli("info", tiny_package, "--json")
     assert json.loads(outcome.out) == load_package(tiny_package).info.model_dump(mode="json")

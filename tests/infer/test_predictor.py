@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volseg.errors import InputError, IntensityError, PackageError
 from volseg.geometry import Grid
 from volseg.infer.predictor import Predictor, check_golden, golden_case
-from volseg.package import GoldenCase, TileInfo, load_package
+from volseg.models import MODELS
+from volseg.package import GoldenCase, Package, TileInfo, load_package
 from volseg.volume import Volume
 
 
@@ -156,3 +158,88 @@ def test_a_scan_larger_than_the_model_is_for_is_refused_along_the_bodys_axes(mak
     smaller = make_package(largest_mm=(17.5, 3.4, 5.4))
     with pytest.raises(InputError, match=r"18 x 4 x 5 mm.*for scans up to 18 x 3 x 5 mm.*Cut the scan"):
         Predictor(smaller, device="cpu").predict(volume)
+
+
+REGIONS = [
+    {"name": "whole", "values": [2, 7], "paint": 2},
+    {"name": "core", "values": [7], "paint": 7},
+]
+
+
+def region_package(make_info, **fields):
+    """The whole from 1 upwards, the core from 3; the network has no background channel."""
+    weights = {"scale": np.float32([2, 1]), "offset": np.float32([-2, -3])}
+    info = make_info(regions=REGIONS, **fields)
+    return Package.pack(info, weights=weights, card="", golden=None)
+
+
+def test_a_model_of_regions_paints_them_over_each_other(make_info):
+    volume = noise()
+    prediction = Predictor(region_package(make_info), device="cpu").predict(volume, keep_probabilities=True)
+    assert np.array_equal(prediction.label_map.array, thresholded(volume.array[0]))
+    assert prediction.label_map.labels.values == (2, 7)
+    assert prediction.channel_names == ("whole", "core")
+    assert prediction.probabilities is not None
+    expected = 1 / (1 + np.exp(-np.stack([2 * volume.array[0] - 2, volume.array[0] - 3])))
+    assert np.allclose(prediction.probabilities.array, expected, atol=1e-5)
+    streamed = Predictor(region_package(make_info), device="cpu").predict(volume)
+    assert np.array_equal(streamed.label_map.array, prediction.label_map.array)
+    assert streamed.channel_names == ()
+
+
+def test_a_package_of_regions_tests_itself(make_info):
+    package = region_package(make_info)
+    golden = golden_case(package, noise())
+    packed = Package.pack(package.info, weights=package.weights(), card="", golden=golden)
+    assert check_golden(packed, device="cpu") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tile", "steps"),
+    [
+        (  # low resolution: isotropic, much coarser than the scan
+            {"widths": [4, 6, 8]},
+            (16, 12, 8),
+            [
+                {"name": "orient", "codes": "LAS"},
+                {"name": "respace", "spacing_mm": [2.1, 2.2, 3.0]},
+            ],
+        ),
+        (  # anisotropic: thick slices are neither halved nor looked across on the first level
+            {
+                "widths": [4, 6, 8],
+                "kernel_sizes": [[3, 3, 1], [3, 3, 3], [3, 3, 3]],
+                "strides": [[2, 2, 1], [2, 1, 2]],
+            },
+            (12, 10, 6),
+            [
+                {"name": "orient", "codes": "PSR"},
+                {"name": "respace", "spacing_mm": [0.8, 2.4, 0.9]},
+            ],
+        ),
+    ],
+    ids=["low resolution", "anisotropic"],
+)
+def test_coarse_and_anisotropic_models_run_end_to_end(make_info, architecture, tile, steps):
+    torch.manual_seed(0)
+    fields = {"name": "unetpp", **architecture}
+    module = MODELS.build(fields).build(1, 3)
+    weights = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+    info = make_info(architecture=fields, tile=TileInfo(tile_voxels=tile, overlap=0.25), preprocess=steps)
+    package = Package.pack(info, weights=weights, card="", golden=None)
+    grid = oblique_grid((21, 24, 9))
+    array = np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
+    predictor = Predictor(package, device="cpu")
+    found = predictor.predict(Volume(array, grid), keep_probabilities=True)
+    assert found.label_map.grid == grid
+    assert found.probabilities is not None
+    assert np.allclose(found.probabilities.array.sum(axis=0), 1, atol=1e-5)
+    labels = found.label_map.array
+    assert len(np.unique(labels)) > 1
+    # the same scan, its voxels listed in another order, is labelled alike but where logits are nearly equal
+    turned_grid = grid.reoriented("IPR")
+    order, flips = grid.axes_towards("IPR")
+    axes = tuple(axis for axis in range(3) if flips[axis])
+    turned = predictor.predict(Volume(np.flip(array.transpose(order), axes), turned_grid)).label_map
+    back = np.flip(turned.array, axes).transpose(np.argsort(order))
+    assert (back == labels).mean() > 0.99

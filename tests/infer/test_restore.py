@@ -12,9 +12,11 @@ from tests.grids import affine_of
 from volseg.geometry import Grid
 from volseg.infer.restore import restore_labels, whole_logits
 from volseg.infer.stitch import Slab
+from volseg.labels import ChannelRule
 from volseg.resample import logits_to_labels
 
 VALUES = (0, 2, 7)
+RULE = ChannelRule(VALUES)
 
 
 def oblique(shape):
@@ -44,8 +46,8 @@ def test_slabs_give_the_labels_of_the_whole_in_any_orientation_and_spacing(codes
         "".join(codes)
     )
     logits = smooth_logits(source.shape, seed)
-    whole = logits_to_labels(logits, source, target, VALUES)
-    parts = restore_labels(iter(cut(logits, cuts)), source, target, VALUES)
+    whole = logits_to_labels(logits, source, target, RULE)
+    parts = restore_labels(iter(cut(logits, cuts)), source, target, RULE)
     assert parts.dtype == whole.dtype
     # the boxes' own affines round differently: only exact ties of two logits may go the other way
     assert np.count_nonzero(parts != whole) <= 2
@@ -55,21 +57,21 @@ def test_on_the_same_grid_it_is_argmax():
     grid = oblique((13, 9, 11))
     logits = smooth_logits(grid.shape)
     expected = np.array(VALUES)[logits.argmax(axis=0)]
-    assert np.array_equal(restore_labels(cut(logits, [1, 5, 12]), grid, grid, VALUES), expected)
+    assert np.array_equal(restore_labels(cut(logits, [1, 5, 12]), grid, grid, RULE), expected)
 
 
 def test_an_oblique_target_is_served_too():
     source, target = Grid.from_spacing((13, 9, 11), (1, 1, 1)), oblique((7, 8, 5))
     logits = smooth_logits(source.shape)
-    whole = logits_to_labels(logits, source, target, VALUES)
-    assert np.array_equal(restore_labels(cut(logits, [4, 5]), source, target, VALUES), whole)
+    whole = logits_to_labels(logits, source, target, RULE)
+    assert np.array_equal(restore_labels(cut(logits, [4, 5]), source, target, RULE), whole)
 
 
 def test_outside_the_source_is_background():
     source = Grid.from_spacing((6, 5, 4), (1, 1, 1))
     logits = np.zeros((2, *source.shape), np.float32)
     logits[1] = 1
-    labels = restore_labels(cut(logits, [3]), source, source.box((-2, 0, 0), (9, 5, 4)), (0, 1))
+    labels = restore_labels(cut(logits, [3]), source, source.box((-2, 0, 0), (9, 5, 4)), ChannelRule((0, 1)))
     assert labels[:, 0, 0].tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0]
 
 
@@ -88,7 +90,7 @@ def test_memory_stays_far_below_the_whole_logits(codes):
             )
 
     tracemalloc.start()
-    labels = restore_labels(slabs(), source, target, VALUES)
+    labels = restore_labels(slabs(), source, target, RULE)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < labels.nbytes + whole_bytes / 2

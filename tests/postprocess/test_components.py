@@ -41,6 +41,22 @@ def test_keep_largest_of_chosen_labels():
     assert voxels(KeepLargest(labels=())(make_map())) == (16, 6)
 
 
+def test_keep_largest_of_labels_taken_as_one():
+    """The small label 4 beside the small label 1 outweighs the largest piece of label 1 alone."""
+    array = np.zeros(SHAPE, np.uint16)
+    array[0:3, 0:2, 0] = 1
+    array[5:7, 5, 5:7] = 1
+    array[5:7, 6, 5:7] = 4
+    array[8, 9, 10] = 4
+    result = KeepLargest(united=True)(LabelMap(array, GRID)).array
+    assert voxels(LabelMap(result, GRID)) == (4, 4)
+    assert (result[5:7, 5:7, 5:7] == array[5:7, 5:7, 5:7]).all()
+    assert voxels(KeepLargest(united=True, labels=(1,))(LabelMap(array, GRID))) == (6, 5)
+    assert voxels(KeepLargest()(LabelMap(array, GRID))) == (6, 4)
+    empty = LabelMap(np.zeros(SHAPE, np.uint8), GRID)
+    assert not KeepLargest(united=True)(empty).array.any()
+
+
 def test_voxels_that_share_only_a_corner_are_connected():
     array = np.zeros(SHAPE, np.uint8)
     array[3, 3, 3] = array[4, 4, 4] = array[5, 5, 5] = 1

@@ -13,6 +13,7 @@ from volseg.volume import Volume
 
 FIELDS: dict[str, dict[str, Any]] = {
     "respace": {"spacing_mm": (1.1, 0.8, 2.0)},
+    "standardise": {"channels": [{"low": -50, "high": 60, "mean": 5, "deviation": 30}, None]},
     "window": {"low": -50, "high": 60},
 }
 """Parameters of the steps that need some."""
@@ -31,7 +32,15 @@ def make_volume() -> Volume:
 
 
 def test_names():
-    assert PREPROCESS.names() == ["clip_percentiles", "crop_nonzero", "orient", "respace", "window", "zscore"]
+    assert PREPROCESS.names() == [
+        "clip_percentiles",
+        "crop_nonzero",
+        "orient",
+        "respace",
+        "standardise",
+        "window",
+        "zscore",
+    ]
 
 
 @pytest.mark.parametrize("name", PREPROCESS.names())

@@ -53,7 +53,14 @@ def test_the_record_holds_volumes_sides_regions_and_warnings(tmp_path):
     region = Region("right box", oblique_grid(shear=0.2), (1, 2), notes=("grown by 8 mm",))
     prediction = Prediction(label_map, None, (region,), {"correlation": 0.912345}, ("look at it",))
     info = load_package(find("hippocampus")).info
-    write_record(prediction, tmp_path / "a.json", model=info, device="cpu", choices=["the only volume"])
+    write_record(
+        prediction,
+        tmp_path / "a.json",
+        model=info,
+        device="cpu",
+        choices=["the only volume"],
+        packages=["a", "b"],
+    )
     found = json.loads((tmp_path / "a.json").read_text())
     assert found["labels"][1] | {"volume_ml": 0} == {
         "value": 2,
@@ -68,4 +75,10 @@ def test_the_record_holds_volumes_sides_regions_and_warnings(tmp_path):
     np.testing.assert_allclose(found["grid"]["affine_ras_mm"], label_map.grid.affine)
     assert found["measures"] == {"correlation": 0.9123}
     assert found["warnings"] == ["look at it"]
+    assert found["model"] == {
+        "name": "hippocampus",
+        "version": info.version,
+        "device": "cpu",
+        "packages": ["a", "b"],
+    }
     assert found["series"] == ["the only volume"]

@@ -1,11 +1,25 @@
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from volseg.cases import read_case
 from volseg.errors import ConfigError
 from volseg.evaluate import read_scores
+from volseg.labels import LabelRegion, LabelTable
 from volseg.package import load_package
-from volseg.train.run import held_out_cases, run_training, split_cases
+from volseg.postprocess.components import KeepLargest
+from volseg.train.run import run_training
+from volseg.train.scoring import (
+    cases_in_words,
+    chosen_predictions,
+    folds_postprocess,
+    held_out_predictions,
+    score_cases,
+    score_prediction,
+)
+from volseg.train.split import held_out_cases, split_cases
 
 ROOT = Path(__file__).parents[2]
 FAST = ("steps=4", "validation.every_steps=4", "architecture.widths=[8, 8]", "split.folds=2")
@@ -74,3 +88,75 @@ def test_a_model_of_all_cases_cannot_be_scored_on_held_out_ones():
     assert len(held_out_cases(config, overrides)) == 1
     with pytest.raises(ConfigError, match=r"split\.fold=0"):
         held_out_cases(config, [*overrides, "split.fold=all"])
+
+
+class SpeckledTruth:
+    """Stands for a model: it finds the truth, and a speck of label 1 far away."""
+
+    calls = 0
+
+    def __init__(self, package, *, device):
+        self._references = package.references
+
+    def predict(self, volume):
+        type(self).calls += 1
+        reference = self._references[volume.grid.affine[0, 3]]
+        array = reference.array.copy()
+        array[0, 0, 6] = 1
+        return SimpleNamespace(label_map=reference.with_array(array))
+
+
+@pytest.fixture
+def speckled(make_case, monkeypatch):
+    """A package in name, and three cases: labels 1 and 4, and their union as a region."""
+    monkeypatch.setattr("volseg.train.scoring.Predictor", SpeckledTruth)
+    SpeckledTruth.calls = 0
+    cases = [make_case(name) for name in "abc"]
+    _, reference = read_case(cases[0])
+    labels = LabelTable.from_names(["front", "two", "three", "back"])
+    info = SimpleNamespace(label_table=labels, label_regions=(LabelRegion("both", (1, 4), 1),))
+    return SimpleNamespace(info=info, references={reference.grid.affine[0, 3]: reference}), cases
+
+
+def test_one_pass_of_the_network_serves_choosing_and_scoring(speckled):
+    package, cases = speckled
+    raw = score_cases(package, cases, device="cpu")
+    assert [(score.case, score.name) for score in raw[:5]] == [
+        ("a", name) for name in ("front", "two", "three", "back", "both")
+    ]
+    assert raw[0].dice < 1
+    SpeckledTruth.calls = 0
+    choice, predictions = chosen_predictions(package, cases, device="cpu")
+    assert choice.steps == (KeepLargest(united=True),)
+    found = list(predictions)
+    assert SpeckledTruth.calls == 3
+    assert [held_out.case.id for held_out in found] == ["a", "b", "c"]
+    for held_out, plain in zip(found, held_out_predictions(package, cases, device="cpu"), strict=True):
+        np.testing.assert_array_equal(held_out.found.array, choice.steps[0](plain.found).array)
+        np.testing.assert_array_equal(held_out.reference.array, plain.reference.array)
+        assert held_out.found.array.dtype == plain.found.array.dtype
+        assert held_out.found.grid is plain.found.grid or held_out.found.grid.is_same(plain.found.grid)
+        assert {score.dice for score in score_prediction(held_out, package.info)} == {1.0}
+
+
+def test_the_words_say_where_postprocessing_was_chosen(phantom_config, tmp_path):
+    assert "chosen" not in cases_in_words(phantom_config())
+    assert "chosen on these same cases" in cases_in_words(phantom_config("postprocess=choose"))
+    alone = folds_postprocess(phantom_config("postprocess=choose", "split.fold=all"))
+    assert alone.steps == ()
+    assert "no held-out case" in alone.notes[0]
+    words = cases_in_words(phantom_config(f"split.file={tmp_path / 'splits.json'}"))
+    assert words == "held-out fold 0 (of splits.json), not used in training"
+
+
+def test_a_model_of_all_cases_takes_the_steps_of_its_folds(train, tmp_path):
+    keep = "postprocess=[{name: keep_largest, labels: [1]}]"
+    train("f0", "split.fold=0", keep)
+    train("f1", "split.fold=1", keep)
+    runs = f"cross_validation=[{tmp_path / 'f0'}, {tmp_path / 'f1'}]"
+    package = train("all", "split.fold=all", "postprocess=choose", runs)
+    assert [(step["name"], step["labels"]) for step in package.info.postprocess] == [("keep_largest", [1])]
+    assert "2 runs of the folds" in package.card
+    (tmp_path / "f1" / "phantom.volseg").unlink()
+    with pytest.raises(ConfigError, match=r"phantom\.volseg: the package .* is missing"):
+        train("again", "split.fold=all", "postprocess=choose", runs)

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from volseg.cli.check import check
 from volseg.cli.convert import convert
 from volseg.cli.doctor import doctor
 from volseg.cli.evaluate import evaluate
@@ -19,6 +20,7 @@ from volseg.cli.info import info
 from volseg.cli.inspect import inspect
 from volseg.cli.models import models
 from volseg.cli.pacs import pacs_app
+from volseg.cli.plan import plan
 from volseg.cli.predict import predict
 from volseg.cli.train import train
 from volseg.errors import VolsegError
@@ -31,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (predict, inspect, convert, train, evaluate, info, models, doctor):
+for verb in (predict, inspect, convert, check, plan, train, evaluate, info, models, doctor):
     app.command()(verb)
 app.add_typer(pacs_app)
 

@@ -38,14 +38,23 @@ def predict(
         ),
     ] = "",
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A bundled model or a .volseg file.")
-    ] = "hippocampus",
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A bundled model, a .volseg file, or a run folder with folds; several answer as one (mean logits).",
+            show_default="hippocampus",
+        ),
+    ] = None,
     device: Annotated[Device, typer.Option("--device", help="Where to compute.")] = Device.auto,
     series: Series = None,
     allow_gaps: AllowGaps = False,
     join: Join = False,
     save_probabilities: Annotated[
-        bool, typer.Option("--save-probabilities", help="Also write OUT_prob.nii.gz, one channel per label.")
+        bool,
+        typer.Option(
+            "--save-probabilities", help="Also write OUT_prob.nii.gz, one channel per label or region."
+        ),
     ] = False,
     preview: Annotated[
         Path | None, typer.Option("--preview", help="Also draw the labels over the scan into this PNG.")
@@ -58,13 +67,13 @@ def predict(
     ] = False,
 ) -> None:
     """Segment a scan and print the volume of each label."""
-    from volseg.api import SeriesOptions, predict_files
+    from volseg.api import DEFAULT_MODEL, SeriesOptions, predict_files
     from volseg.outputs import Outputs
 
     saved = predict_files(
         inputs,
         Outputs(output, _parse_formats(formats), save_probabilities, preview, record),
-        model=model,
+        model=model or DEFAULT_MODEL,
         device=device.value,
         options=SeriesOptions(series, allow_gaps, join),
         force=force,
@@ -82,12 +91,22 @@ def _parse_formats(text: str) -> "tuple[OutputFormat, ...]":
     return tuple(known for word in words for known in FORMATS if known == word)
 
 
+def _print_model(saved: "SavedPrediction") -> None:
+    model = f"{saved.model.name} {saved.model.version} on {saved.device}"
+    if len(saved.packages) == 1:
+        print(f"model   {model}")
+        return
+    print(f"model   {model}, the mean of {len(saved.packages)}:")
+    for package in saved.packages:
+        print(f"        {package}")
+
+
 def _print_result(saved: "SavedPrediction") -> None:
     from volseg.report.volumes import asymmetries, label_volumes
 
     for line in saved.choices:
         print(f"series  {line}")
-    print(f"model   {saved.model.name} {saved.model.version} on {saved.device}")
+    _print_model(saved)
     volumes = label_volumes(saved.label_map)
     rows = [
         [str(row.label.value), row.label.name, str(row.voxels), f"{row.volume_ml:.3f}"] for row in volumes
@@ -113,4 +132,6 @@ def _print_result(saved: "SavedPrediction") -> None:
         print(f"warning {warning}")
     for path in saved.files:
         print(f"wrote   {path}")
+    if saved.prediction.channel_names:
+        print(f"        probabilities of: {', '.join(saved.prediction.channel_names)}")
     print(f"time    {saved.seconds:.1f} s")

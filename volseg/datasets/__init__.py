@@ -3,15 +3,20 @@
 A dataset is a Step with a root folder. It reads lists and file names only; voxels are read later, case by case.
 """
 
+import re
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
-from volseg.errors import InputError, few
+from volseg.errors import InputError, counted, few
 from volseg.labels import LabelRegion, LabelTable
 from volseg.registry import Registry, Step
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]|^[.-]")
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,12 @@ class Case:
     """Label values in the file that stand for another value of the dataset's table; 0 is background."""
 
     @property
+    def file_name(self) -> str:
+        """The id as part of a file name, on any file system; ids that differ stay different."""
+        name = _UNSAFE.sub("_", self.id)
+        return name if name == self.id else f"{name}-{sha256(self.id.encode()).hexdigest()[:6]}"
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """Every file of the case, images first."""
         return self.images if self.label is None else (*self.images, self.label)
@@ -39,8 +50,22 @@ class Case:
 class Dataset(Step):
     """What every dataset adapter offers."""
 
+    layout: ClassVar[str] = ""
+    """What the adapter looks for, in words."""
+    searches_subfolders: ClassVar[bool] = False
+    """Whether it finds its files at any depth below the root."""
+
     root: Path
-    """The folder that holds the collection."""
+    """The folder that holds the collection; for a table of paths, the table."""
+
+    @classmethod
+    @abstractmethod
+    def looks_like(cls, root: Path) -> str:
+        """Why a folder or file is of this layout, in words, from names and lists alone; "" where it is not.
+
+        Raises:
+            InputError: a list or folder that would tell cannot be read.
+        """
 
     @abstractmethod
     def __call__(self) -> list[Case]:
@@ -58,6 +83,19 @@ class Dataset(Step):
         """The DICOM modality of all channels, "CT" or "MR"; "" where the collection does not tell."""
         return ""
 
+    @property
+    def title(self) -> str:
+        """A short name of the collection for people, such as "LiTS (Liver Tumor Segmentation)"."""
+        return self.root.resolve().stem
+
+    def licence(self) -> str:
+        """The licence of the data and where it is written; "" where nothing is known."""
+        return ""
+
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know before training: what was left out, what was assumed. One sentence each."""
+        return ()
+
     def regions(self) -> tuple[LabelRegion, ...]:
         """The nested regions, outermost first, that may be trained instead of the labels; () where there are none."""
         return ()
@@ -66,26 +104,53 @@ class Dataset(Step):
 DATASETS = Registry[Dataset]("dataset", "volseg.datasets")
 
 
-def checked_cases(cases: Iterable[Case], source: Path) -> list[Case]:
+class IncompleteError(InputError):
+    """Files of some cases are missing or there twice; a check goes on with the others."""
+
+    def __init__(self, message: str, *, cases: Iterable[Case], problems: Iterable[tuple[str, str]]) -> None:
+        super().__init__(message)
+        self.cases = tuple(cases)
+        """Those that are complete."""
+        self.problems = tuple(problems)
+        """The id of each other case ("" where unknown), and what is wrong with its files."""
+
+
+def checked_cases(
+    cases: Iterable[Case], source: Path, *, faulty: Iterable[tuple[str, str]] = (), advice: str = ""
+) -> list[Case]:
     """The cases by rising id, once it is sure that they can be read.
 
     Args:
         cases: the cases an adapter found.
         source: the folder or list they come from, for messages.
+        faulty: the id of each further case ("" where unknown), and what of its files is missing or there twice.
+        advice: what to do about those, as a sentence.
 
     Raises:
-        InputError: there is no case, an id occurs twice, or files are missing (the first few are named).
+        InputError: there is no case, or an id occurs twice.
+        IncompleteError: files are missing or there twice (the first few are named).
     """
     ordered = sorted(cases, key=lambda case: case.id)
-    if not ordered:
+    faulty = list(faulty)
+    if not ordered and not faulty:
         raise InputError(f"{source}: found no labelled case; expected at least one image with its label map.")
     repeated = sorted({first.id for first, second in pairwise(ordered) if first.id == second.id})
     if repeated:
         raise InputError(f"{source}: {few(repeated, 3)} listed more than once; every case needs its own id.")
-    missing = [str(path) for case in ordered for path in case.files if not path.is_file()]
+    lost = {case.id: [str(path) for path in case.files if not path.exists()] for case in ordered}
+    missing = [path for paths in lost.values() for path in paths]
+    if not missing and not faulty:
+        return ordered
+    told = (
+        [f"{counted(len(faulty), 'problem')}: {few([text for _, text in faulty], 12)}. {advice}"]
+        if faulty
+        else []
+    )
     if missing:
-        raise InputError(
-            f"{source}: {len(missing)} of {sum(len(case.files) for case in ordered)} listed files are missing: "
-            f"{few(missing, 3)}. Unpack the collection completely, or take the missing cases off the list."
+        told.append(
+            f"{len(missing)} of {sum(len(case.files) for case in ordered)} listed files are missing: {few(missing, 3)}. "
+            "Unpack the collection completely, or take the missing cases off the list."
         )
-    return ordered
+    faulty += [(name, f"missing: {few(paths, 5)}") for name, paths in lost.items() if paths]
+    complete = [case for case in ordered if not lost[case.id]]
+    raise IncompleteError(f"{source}: {' '.join(told)}", cases=complete, problems=faulty)

@@ -1,12 +1,25 @@
 """The layout of the Medical Segmentation Decathlon: dataset.json beside imagesTr/ and labelsTr/."""
 
-import json
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from volseg.datasets import DATASETS, Case, Dataset, checked_cases
+from volseg.datasets.description import (
+    label_entry,
+    label_table,
+    modality_of,
+    numbered_channels,
+    read_description,
+    read_json,
+)
 from volseg.errors import InputError
-from volseg.labels import Label, LabelTable, default_colour
+from volseg.io.formats import stem, suffix_of
+from volseg.labels import LabelTable
+
+_ADVICE = (
+    "A folder in Medical Segmentation Decathlon layout holds dataset.json, imagesTr/ and labelsTr/; give that folder as "
+    "root."
+)
 
 
 @DATASETS.add
@@ -18,6 +31,25 @@ class MSD(Dataset):
     """
 
     name: Literal["msd"] = "msd"
+    layout: ClassVar[str] = 'dataset.json with a "training" list of images and labels'
+
+    @classmethod
+    def looks_like(cls, root: Path) -> str:
+        """A dataset.json with a "training" list that is none of nnU-Net's.
+
+        Raises:
+            InputError: there is a dataset.json that cannot be read.
+        """
+        if not (root / "dataset.json").is_file():
+            return ""
+        found = read_json(root / "dataset.json", _ADVICE)
+        if (
+            not isinstance(found, dict)
+            or is_nnunet(root, found)
+            or not isinstance(found.get("training"), list)
+        ):
+            return ""
+        return f'dataset.json lists {len(found["training"])} cases under "training"'
 
     def __call__(self) -> list[Case]:
         """The cases of the "training" list, by rising id.
@@ -36,13 +68,9 @@ class MSD(Dataset):
             InputError: dataset.json is missing or wrong.
             ConfigError: two labels share a name.
         """
-        entries = [self._label(key, value) for key, value in self._entry("labels", dict).items()]
-        names = dict(entries)
-        if len(names) < len(entries):
-            raise InputError(f'{self._list_path}: "labels" gives one number to two names: {sorted(entries)}.')
-        values = sorted(value for value in names if value != 0)
-        return LabelTable(
-            tuple(Label(value, names[value], default_colour(n)) for n, value in enumerate(values))
+        entries = self._entry("labels", dict).items()
+        return label_table(
+            self._list_path, [label_entry(self._list_path, key, value) for key, value in entries]
         )
 
     def channel_names(self) -> tuple[str, ...]:
@@ -51,20 +79,33 @@ class MSD(Dataset):
         Raises:
             InputError: dataset.json is missing or wrong.
         """
-        modality = self._entry("modality", dict)
-        if sorted(modality) != sorted(str(n) for n in range(len(modality))):
-            raise InputError(
-                f'{self._list_path}: "modality" has the keys {", ".join(modality)}; expected the channel numbers 0, 1, '
-                "... without a gap."
-            )
-        return tuple(str(modality[str(n)]) for n in range(len(modality)))
+        return numbered_channels(self._list_path, "modality", self._entry("modality", dict))
+
+    def modality(self) -> str:
+        """As far as the names of the channels tell: "MRI", "T1w" and so on are MR."""
+        return modality_of(self.channel_names())
+
+    @property
+    def title(self) -> str:
+        """The name in dataset.json."""
+        name = self._description().get("name")
+        return f"{name} (Medical Segmentation Decathlon layout)" if name else super().title
+
+    def licence(self) -> str:
+        """As dataset.json states it; most tasks of the Decathlon are CC-BY-SA 4.0."""
+        description = self._description()
+        stated = description.get("licence") or description.get("license")
+        return f"{stated} (dataset.json)" if stated else ""
 
     @property
     def _list_path(self) -> Path:
         return self.root / "dataset.json"
 
+    def _description(self) -> dict[str, Any]:
+        return read_description(self._list_path, _ADVICE)
+
     def _entry(self, key: str, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
-        description = _read_json(self._list_path)
+        description = self._description()
         entry = description.get(key)
         if not isinstance(entry, kind) or not entry:
             found = "nothing" if key not in description else f"{entry!r:.80}"
@@ -81,40 +122,25 @@ class MSD(Dataset):
                 f'{self._list_path}: "training" holds {entry!r:.120}; expected {{"image": "./imagesTr/NAME.nii.gz", '
                 '"label": "./labelsTr/NAME.nii.gz"}.'
             )
-        case_id = PurePosixPath(image).name.removesuffix(".gz").removesuffix(".nii")
-        return Case(case_id, (self.root / PurePosixPath(image),), self.root / PurePosixPath(label))
+        return Case(stem(image), (self.root / PurePosixPath(image),), self.root / PurePosixPath(label))
 
-    def _label(self, key: str, value: Any) -> tuple[int, str]:
-        """From `"1": "Anterior"`, `"Anterior": 1` or `"Anterior": "1"` to (1, "Anterior")."""
-        number, name = (key, value) if key.isdecimal() else (str(value), key)
-        if not number.isdecimal() or not isinstance(name, str):
-            raise InputError(
-                f'{self._list_path}: "labels" holds {key!r}: {value!r}; expected a whole number and a name, such as '
-                '"1": "Anterior". Labels made of several values are not part of this layout.'
-            )
-        return int(number), name
+
+def is_nnunet(root: Path, description: dict[str, Any]) -> bool:
+    """Whether a dataset.json is nnU-Net's: of version 2 by its keys, of version 1 by "_0000" at the images' names.
+
+    Version 1 lists "NAME.nii.gz" as the Decathlon does, but its images are called "NAME_0000.nii.gz".
+    """
+    if "channel_names" in description or "file_ending" in description:
+        return True
+    training = description.get("training")
+    first: Any = cast(list[Any], training)[0] if isinstance(training, list) and training else None
+    image = first.get("image") if isinstance(first, dict) else None
+    if not isinstance(image, str):
+        return False
+    listed = root / PurePosixPath(image)
+    numbered = listed.with_name(f"{stem(listed)}_0000{suffix_of(listed)}")
+    return numbered.exists() and not listed.exists()
 
 
 def _is_resource_fork(case: Case) -> bool:
     return case.id.startswith("._")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: not found. A folder in Medical Segmentation Decathlon layout holds dataset.json, imagesTr/ and "
-            "labelsTr/; give that folder as root."
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: is no valid JSON ({error}). Take the file as it comes with the collection."
-        ) from error
-    if not isinstance(description, dict):
-        raise InputError(
-            f"{path}: holds a {type(description).__name__}; expected a table with training and labels."
-        )
-    return description

@@ -53,7 +53,7 @@ class Engine:
             keep_memory_mapped()
 
     def __call__(self, tiles: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Logits [B, L, I, J, K] of tiles [B, C, I, J, K]; K is 1 for a 2D network.
+        """Logits [B, N, I, J, K] of tiles [B, C, I, J, K]; K is 1 for a 2D network.
 
         When CUDA memory runs out, batches are halved, then the work moves to the CPU for good; both are logged.
 
@@ -166,7 +166,7 @@ def _build(package: Package, head: int | None) -> tuple[nn.Module, int]:
     info = package.info
     try:
         architecture = MODELS.build(info.architecture)
-        module = architecture.build(len(info.channels), len(info.labels) + 1, head=head)
+        module = architecture.build(info.in_channels, info.channel_count, head=head)
     except ConfigError as error:
         raise PackageError(f"{package.source}: the architecture cannot be built: {error}") from None
     state = {name: torch.from_numpy(array) for name, array in package.weights().items()}

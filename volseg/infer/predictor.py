@@ -8,11 +8,20 @@ import numpy.typing as npt
 
 from volseg.errors import ConfigError, InputError, IntensityError, PackageError
 from volseg.geometry import Grid
-from volseg.infer.engines import package_engine
-from volseg.infer.regions import Canvas, Sides, box_in, cut_region, grown, in_scan, touched_sides
+from volseg.infer.ensemble import load_ensemble, shared_postprocess
+from volseg.infer.regions import (
+    Canvas,
+    FoundRegion,
+    box_in,
+    cut_region,
+    grown,
+    in_scan,
+    touched_sides,
+    volume_doubts,
+)
 from volseg.infer.restore import label_probabilities, restore_labels, whole_logits
 from volseg.infer.sliding import logit_slabs
-from volseg.infer.stitch import Logits, Slab
+from volseg.infer.stitch import Slab
 from volseg.labels import LabelTable
 from volseg.locate import LOCATE, Location, Region
 from volseg.package import GoldenCase, Package
@@ -30,9 +39,10 @@ GROW_MM = 8.0
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """A label map on the volume's grid, and where asked for the probabilities of all labels on the same grid.
+    """A label map on the volume's grid, and where asked for the probabilities of all channels on the same grid.
 
-    The probabilities are [L, I, J, K] float32 with background first; they sum to 1 and know nothing of postprocessing.
+    The probabilities are [N, I, J, K] float32 and know nothing of postprocessing. Those of labels have background first and
+    sum to 1; those of a model of regions are one channel for each region, which may hold each other and sum to anything.
     """
 
     label_map: LabelMap
@@ -44,36 +54,46 @@ class Prediction:
     """What the search for the regions measured, by name."""
     warnings: tuple[str, ...] = ()
     """What a reader of the result must know: a refusal that was overridden, a label that ends at its box."""
+    channel_names: tuple[str, ...] = ()
+    """Of the probabilities: "background" and the labels, or the regions the model finds; empty where there are none."""
 
 
 class Predictor:
-    """A model ready to label volumes.
+    """A model, or several that answer as one, ready to label volumes.
 
     Args:
-        package: the model.
+        packages: the model, or models trained alike (the folds of a training) whose logits are averaged; see
+            volseg.infer.ensemble.
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
         head: prune a network with several heads to this one: less exact, and faster.
         force: label also what the model is not for; the prediction's warnings then say why it would be refused.
 
     Raises:
         DeviceError: CUDA was asked for and is not there.
-        PackageError: the package's parts do not fit together, or there is no such head.
+        PackageError: a package's parts do not fit together, there is no such head, or the models are not alike.
     """
 
     def __init__(
-        self, package: Package, *, device: str = "auto", head: int | None = None, force: bool = False
+        self,
+        packages: Package | Sequence[Package],
+        *,
+        device: str = "auto",
+        head: int | None = None,
+        force: bool = False,
     ) -> None:
-        self.package = package
+        self.packages = (packages,) if isinstance(packages, Package) else tuple(packages)
         self.force = force
-        info = package.info
+        self._engine = load_ensemble(self.packages, device=device, head=head)
+        self.package = self.packages[0]
+        info = self.package.info
+        postprocess, self._warnings = shared_postprocess(self.packages)
         try:
             self._preprocess = [PREPROCESS.build(step) for step in info.preprocess]
-            self._postprocess = [POSTPROCESS.build(step) for step in info.postprocess]
+            self._postprocess = [POSTPROCESS.build(step) for step in postprocess]
             self._locate = LOCATE.build(info.locate or {"name": "crop"})
         except ConfigError as error:
-            raise PackageError(f"{package.source}: {error}") from None
-        self._template = package.template()
-        self._engine = package_engine(package, device=device, head=head)
+            raise PackageError(f"{self.package.source}: {error}") from None
+        self._template = self.package.template()
 
     @property
     def device(self) -> str:
@@ -92,13 +112,13 @@ class Predictor:
         """
         self._check_channels(volume)
         location = self._locate(volume, self._template)
-        warnings = self._refuse(volume, location)
+        warnings = (*self._warnings, *self._refuse(volume, location))
         if location.regions:
             return self._predict_regions(volume, location, warnings, keep_probabilities=keep_probabilities)
         prediction = self._predict_whole(volume, keep_probabilities=keep_probabilities)
         labels = prediction.label_map
         found_ml = np.count_nonzero(labels.array) * labels.grid.voxel_volume_mm3 / 1000
-        doubts = _volume_doubts("the scan, taken as a crop,", location.plausible_ml, found_ml)
+        doubts = volume_doubts("the scan, taken as a crop,", location.plausible_ml, found_ml)
         return replace(prediction, warnings=(*warnings, *doubts))
 
     def _refuse(self, volume: Volume, location: Location) -> tuple[str, ...]:
@@ -116,17 +136,18 @@ class Predictor:
 
     def _predict_whole(self, volume: Volume, *, keep_probabilities: bool) -> Prediction:
         """The scan as one region, with the model's own labels."""
-        slabs, grid, values = self._logit_slabs(volume)
-        probabilities = None
+        slabs, grid = self._logit_slabs(volume)
+        info, rule = self.package.info, self.package.info.channel_rule
+        probabilities, names = None, ()
         if keep_probabilities:
-            logits = whole_logits(slabs, len(values), grid.shape)
-            probabilities = volume.with_array(label_probabilities(logits, grid, volume.grid))
-            labels = logits_to_labels(logits, grid, volume.grid, values)
+            logits = whole_logits(slabs, info.channel_count, grid.shape)
+            probabilities = volume.with_array(label_probabilities(logits, grid, volume.grid, rule))
+            names = tuple(region.name for region in info.regions) or _channel_names(info.label_table)
+            labels = logits_to_labels(logits, grid, volume.grid, rule)
         else:
-            labels = restore_labels(slabs, grid, volume.grid, values)
-        table = self.package.info.label_table
-        label_map = self._postprocessed(LabelMap(labels, volume.grid, table, volume.origin))
-        return Prediction(label_map, probabilities)
+            labels = restore_labels(slabs, grid, volume.grid, rule)
+        label_map = self._postprocessed(LabelMap(labels, volume.grid, info.label_table, volume.origin))
+        return Prediction(label_map, probabilities, channel_names=names)
 
     def _predict_regions(
         self, volume: Volume, location: Location, warnings: tuple[str, ...], *, keep_probabilities: bool
@@ -145,6 +166,7 @@ class Predictor:
             tuple(regions),
             location.measures or {},
             warnings,
+            _channel_names(table) if keep_probabilities else (),
         )
 
     def _paste_region(self, volume: Volume, region: Region, canvas: Canvas) -> tuple[Region, tuple[str, ...]]:
@@ -164,39 +186,37 @@ class Predictor:
         if box is not None:
             grid = volume.grid.box(*box)
             own = self.package.info.label_table
-            probabilities = label_probabilities(found.logits, found.grid, grid)
+            probabilities = label_probabilities(
+                found.logits, found.grid, grid, self.package.info.channel_rule
+            )
             chosen = np.array([0, *own.values])[probabilities.argmax(axis=0)]
             labels = self._postprocessed(LabelMap(chosen, grid, own)).array
             canvas.paste(box[0], labels, probabilities, dict(zip(own.values, region.values, strict=True)))
             found_ml = np.count_nonzero(labels) * grid.voxel_volume_mm3 / 1000
-            warnings += _volume_doubts(f"the region '{region.name}'", region.plausible_ml, found_ml)
+            warnings += volume_doubts(f"the region '{region.name}'", region.plausible_ml, found_ml)
         return region, tuple(warnings)
 
-    def _run_region(self, volume: Volume, region: Region) -> "_RegionLogits | None":
+    def _run_region(self, volume: Volume, region: Region) -> FoundRegion | None:
         """The logits of a region and the faces of its box that a label touches; None where there is nothing to see."""
         upright = cut_region(volume, region)
         if upright is None:
             return None
         try:
-            slabs, grid, values = self._logit_slabs(upright)
+            slabs, grid = self._logit_slabs(upright)
         except IntensityError:  # one value everywhere
             return None
-        logits = whole_logits(slabs, len(values), grid.shape)
-        labels = logits_to_labels(logits, grid, upright.grid, values)
-        table = self.package.info.label_table
-        touched = touched_sides(self._postprocessed(LabelMap(labels, upright.grid, table)).array)
-        return _RegionLogits(logits, in_scan(grid, region, upright.grid), touched)
+        info = self.package.info
+        logits = whole_logits(slabs, info.channel_count, grid.shape)
+        labels = logits_to_labels(logits, grid, upright.grid, info.channel_rule)
+        label_map = LabelMap(labels, upright.grid, info.label_table)
+        touched = touched_sides(self._postprocessed(label_map).array)
+        return FoundRegion(logits, in_scan(grid, region, upright.grid), touched)
 
-    def _logit_slabs(self, volume: Volume) -> tuple[Iterator[Slab], Grid, tuple[int, ...]]:
-        """The network's answer to a volume: slabs of logits as they are finished, their grid, the label values."""
+    def _logit_slabs(self, volume: Volume) -> tuple[Iterator[Slab], Grid]:
+        """The network's answer to a volume: slabs of logits as they are finished, and their grid."""
         model_input = preprocess_volume(volume, self._preprocess)
         info = self.package.info
-        values = (0, *info.label_table.values)
-        return (
-            logit_slabs(model_input.array, self._engine, info.tile, len(values)),
-            model_input.grid,
-            values,
-        )
+        return logit_slabs(model_input.array, self._engine, info.tile, info.channel_count), model_input.grid
 
     def _postprocessed(self, label_map: LabelMap) -> LabelMap:
         for step in self._postprocess:
@@ -235,17 +255,6 @@ class Predictor:
         return [doubt]
 
 
-@dataclass(frozen=True, eq=False)
-class _RegionLogits:
-    """What the network said of a region."""
-
-    logits: Logits
-    grid: Grid
-    """Of the logits, in the scan's world."""
-    touched: Sides
-    """The faces of the region that a label touches."""
-
-
 def golden_case(package: Package, volume: Volume) -> GoldenCase:
     """A golden case for a package: a small volume and the labels the model gives it now, on the CPU."""
     return GoldenCase(volume, Predictor(package, device="cpu").predict(volume).label_map.array)
@@ -277,14 +286,8 @@ def check_golden(package: Package, *, device: str = "auto") -> float:
     return scores[name]
 
 
-def _volume_doubts(where: str, plausible_ml: tuple[float, float] | None, found_ml: float) -> list[str]:
-    """What a radiologist would not believe."""
-    if plausible_ml is None or plausible_ml[0] <= found_ml <= plausible_ml[1]:
-        return []
-    low, high = plausible_ml
-    return [
-        f"the labels in {where} measure {found_ml:.1f} ml, usual are {low:g} to {high:g} ml: look at them"
-    ]
+def _channel_names(table: LabelTable) -> tuple[str, ...]:
+    return ("background", *(label.name for label in table))
 
 
 def _by(sizes: Sequence[float]) -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from volseg.geometry import Grid, Shape
+from volseg.infer.stitch import Logits
 from volseg.locate import Region
 from volseg.resample import resample_volume
 from volseg.volume import AnyArray, Volume
@@ -22,6 +23,17 @@ _BLUR = 0.425
 
 Sides = tuple[tuple[bool, bool], tuple[bool, bool], tuple[bool, bool]]
 """For each axis: the first and the last face."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoundRegion:
+    """What the network said of a region."""
+
+    logits: Logits
+    grid: Grid
+    """Of the logits, in the scan's world."""
+    touched: Sides
+    """The faces of the region that a label touches."""
 
 
 def cut_region(volume: Volume, region: Region) -> Volume | None:
@@ -72,6 +84,16 @@ def touched_sides(labels: AnyArray) -> Sides:
     planes = [(labels.take(0, axis).any(), labels.take(-1, axis).any()) for axis in range(3)]
     first, second, third = ((bool(a), bool(b)) for a, b in planes)
     return first, second, third
+
+
+def volume_doubts(where: str, plausible_ml: tuple[float, float] | None, found_ml: float) -> list[str]:
+    """What a radiologist would not believe."""
+    if plausible_ml is None or plausible_ml[0] <= found_ml <= plausible_ml[1]:
+        return []
+    low, high = plausible_ml
+    return [
+        f"the labels in {where} measure {found_ml:.1f} ml, usual are {low:g} to {high:g} ml: look at them"
+    ]
 
 
 def grown(region: Region, sides: Sides, by_mm: float) -> Region:

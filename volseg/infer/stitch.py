@@ -19,7 +19,7 @@ _BLOCK_VOXELS = 2**16
 
 @dataclass(frozen=True, eq=False)
 class Slab:
-    """Finished rows start..stop (stop excluded) of the volume's first axis: logits [L, stop - start, J, K]."""
+    """Finished rows start..stop (stop excluded) of the volume's first axis: logits [N, stop - start, J, K]."""
 
     start: int
     stop: int
@@ -48,12 +48,12 @@ class Stitcher:
     Args:
         tiles: all tiles of the volume, as planned.
         weights: weight of each voxel of a tile, > 0 [*tile extents].
-        label_count: number of labels L, background included.
+        channel_count: channels N of the logits.
     """
 
     tiles: Sequence[Tile]
     weights: npt.NDArray[np.float32]
-    label_count: int
+    channel_count: int
     _segments: list[_Segment] = field(init=False)
     _pending: set[Tile] = field(init=False)
 
@@ -70,15 +70,15 @@ class Stitcher:
                 segment.pending += 1
 
     def add(self, tile: Tile, logits: npt.NDArray[Any]) -> list[Slab]:
-        """Blend the logits [L, *tile extents] of a tile and return the slabs that this finished, by rising start.
+        """Blend the logits [N, *tile extents] of a tile and return the slabs that this finished, by rising start.
 
         Raises:
             ConfigError: the tile is not in the plan or was added before, or the logits have another shape.
         """
         if tile not in self._pending:
             raise ConfigError(f"the tile at {tile.start} is not in the plan or was already stitched.")
-        if logits.shape != (self.label_count, *self.weights.shape):
-            expected = (self.label_count, *self.weights.shape)
+        if logits.shape != (self.channel_count, *self.weights.shape):
+            expected = (self.channel_count, *self.weights.shape)
             raise ConfigError(f"the logits of a tile have shape {logits.shape}; expected {expected}.")
         self._pending.remove(tile)
         finished: list[Slab] = []
@@ -101,7 +101,7 @@ class Stitcher:
     def _blend(self, segment: _Segment, tile: Tile, logits: npt.NDArray[Any]) -> None:
         if segment.mean is None or segment.weight is None:
             extents = (segment.stop - segment.start, *tile.shape[1:])
-            segment.mean = np.zeros((self.label_count, *extents), dtype=np.float32)
+            segment.mean = np.zeros((self.channel_count, *extents), dtype=np.float32)
             segment.weight = np.zeros(extents, dtype=np.float32)
         _, second, third = tile.slices
         _, core_second, core_third = tile.core
@@ -113,8 +113,8 @@ class Stitcher:
             total = segment.weight[box]
             total += self.weights[own]
             share = self.weights[own] / total
-            for label in range(self.label_count):
-                mean = segment.mean[(label, *box)]
-                change = logits[(label, *own)] - mean
+            for channel in range(self.channel_count):
+                mean = segment.mean[(channel, *box)]
+                change = logits[(channel, *own)] - mean
                 change *= share
                 mean += change

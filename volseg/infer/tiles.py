@@ -5,7 +5,7 @@ mirrored at its border. A volume smaller than the tile lies in the middle of one
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal
 
@@ -89,6 +89,18 @@ def read_tile(array: npt.NDArray[Any], tile: Tile) -> npt.NDArray[Any]:
         return array[(slice(None), *inside)]
     first, second, third = (_mirrored(tile.start[n], tile.stop[n], tile.shape[n]) for n in range(3))
     return array[:, first[:, None, None], second[None, :, None], third[None, None, :]]
+
+
+def read_slices(array: npt.NDArray[Any], tile: Tile, slices_around: int) -> npt.NDArray[Any]:
+    """A tile one voxel thick along K with its n neighbour slices on each side as channels, mirrored outside the volume.
+
+    From an array [C, I, J, K] to [C * (2n + 1), *tile extents]: channel c of slice offset s (-n..n) is c * (2n + 1) + s + n.
+    """
+    first, second, third = tile.start
+    stops = (tile.stop[0], tile.stop[1], tile.stop[2] + slices_around)
+    slices = read_tile(array, replace(tile, start=(first, second, third - slices_around), stop=stops))
+    extents = slices.shape[1:3]
+    return np.moveaxis(slices, -1, 1).reshape(-1, *extents, 1)
 
 
 def tile_weights(tile_voxels: Triple, kind: WeightKind) -> npt.NDArray[np.float32]:

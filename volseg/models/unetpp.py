@@ -19,6 +19,7 @@ from typing import Literal, cast
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from volseg.errors import ConfigError, InputError
 from volseg.models import MODELS, Architecture
@@ -96,6 +97,7 @@ class UNetPlusPlusNet(nn.Module):
         super().__init__()
         self.head = head
         self.deep_supervision = parameters.deep_supervision
+        self._recompute = False
         dims, widths = parameters.dimensions, parameters.widths
         kernels = parameters.kernel_sizes or ((3,) * dims,) * len(widths)
         strides = (parameters.strides or ((2,) * dims,) * parameters.depth)[:head]
@@ -125,10 +127,29 @@ class UNetPlusPlusNet(nn.Module):
                 x = torch.cat([*skips, self.ups[f"X{i}_{j}"](features[i + 1, j - 1])], dim=1)
             else:
                 x = self.pools[i - 1](features[i - 1, 0]) if i else batch
-            features[i, j] = self.nodes[f"X{i}_{j}"](x)
+            features[i, j] = self._node(f"X{i}_{j}", x)
         if self.training and self.deep_supervision:
             return [self.heads[str(j)](features[0, j]) for j in range(1, self.head + 1)]
         return cast(Tensor, self.heads[str(self.head)](features[0, self.head]))
+
+    def recompute(self, *, on: bool) -> None:
+        """Gradient checkpointing: keep a node's input in training, not what is inside, and compute that again.
+
+        Raises:
+            ConfigError: with batch norm, whose running statistics would count every batch twice.
+        """
+        batch_norms = (nn.BatchNorm2d, nn.BatchNorm3d)
+        if on and any(isinstance(module, batch_norms) for module in self.modules()):
+            raise ConfigError(
+                "gradient checkpointing would count every batch twice in the running statistics of batch norm; "
+                "use norm: instance or group."
+            )
+        self._recompute = on
+
+    def _node(self, name: str, x: Tensor) -> Tensor:
+        if self._recompute and self.training:
+            return cast(Tensor, checkpoint(self.nodes[name], x, use_reentrant=False))
+        return cast(Tensor, self.nodes[name](x))
 
     def _check_size(self, batch: Tensor) -> None:
         extents = tuple(batch.shape[2:])

@@ -32,6 +32,15 @@ class ChannelPrint(_Closed):
     """The 99.5th percentile."""
     integer: bool
     """Every voxel looked at is a whole number, as Hounsfield units are."""
+    lowest: Spread
+    """The least value of a whole case."""
+    highest: Spread
+    """The greatest value of a whole case."""
+    peak: Spread
+    """How far the greatest value of a case lies above the case's 99.5th percentile, relative to the distance from its 0.5th
+    to its 99.5th percentile (voxels that are not zero): large where a few voxels are much brighter than all others."""
+    modality: str
+    """DICOM modality, told by the collection or recognised by the values; "" if neither."""
 
 
 class LabelPrint(_Closed):
@@ -47,16 +56,22 @@ class LabelPrint(_Closed):
     """How many connected pieces (26-neighbours) a case has."""
     component_ml: Spread | None
     """How large the pieces are."""
+    largest_share: Spread | None
+    """The part of a case's volume of it that its largest piece has: near 1 for an organ with specks, less for lesions."""
 
 
 class Fingerprint(_Closed):
     """A training set in numbers. Extents and spacings are along the axes after turning them towards RAS."""
 
     cases: int = Field(ge=1)
+    patients: int = Field(ge=1)
     modality: str
+    """DICOM modality of all channels, told by the collection or recognised by the values; "" if neither or mixed."""
     spacing_mm: tuple[Spread, Spread, Spread]
     shape: tuple[Spread, Spread, Spread]
     size_mm: tuple[Spread, Spread, Spread]
+    nonzero_mm: tuple[Spread, Spread, Spread]
+    """Size of the box of what is not zero in some channel."""
     nonzero_fraction: Spread
     """Of a case's voxels, the part inside the box of what is not zero."""
     channels: list[ChannelPrint]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from volseg.errors import ConfigError, PackageError
-from volseg.labels import ChannelRule, Code, Label, LabelTable
+from volseg.labels import ChannelRule, Code, Label, LabelRegion, LabelTable
 from volseg.package.fingerprint import Fingerprint
 
 FORMAT = 1
@@ -36,7 +36,7 @@ class CodeInfo(_Closed):
 
 
 class LabelInfo(_Closed):
-    """One label; channel n of the logits is the n-th label by rising value, channel 0 is background."""
+    """One label; in a model without regions channel n of the logits is the n-th label by rising value, 0 is background."""
 
     value: int = Field(ge=1, le=65535)
     name: str = Field(min_length=1)
@@ -145,14 +145,41 @@ class ModelInfo(_Closed):
         if len(set(self.mirror_axes)) != len(self.mirror_axes):
             raise ValueError(f"mirror_axes repeats an axis: {self.mirror_axes}")
         try:
-            table, _ = self.label_table, self.located_table
+            table, _, regions = self.label_table, self.located_table, self.label_regions
         except ConfigError as error:
             raise ValueError(str(error)) from None
+        _check_regions(regions, table)
+        if regions and self.located_labels:
+            raise ValueError(
+                "a model with sigmoid regions takes a scan as a whole: it cannot have located_labels"
+            )
+        self._check_slices()
         known = {label.name for label in table} | {region.name for region in self.regions}
         unknown = {score.label for score in self.scores} - known
         if unknown:
             raise ValueError(f"scores name labels that the model does not have: {sorted(unknown)}")
         return self
+
+    def _check_slices(self) -> None:
+        """A 2D network sees slices along the last axis."""
+        if self.architecture.get("dimensions") == 2:
+            if 2 in self.mirror_axes:
+                raise ValueError("mirror_axes holds axis 2, along which a 2D network has one slice to mirror")
+        elif self.tile.slices_around:
+            raise ValueError(
+                f"tile.slices_around is {self.tile.slices_around}, which is for networks of slices: expected an "
+                "architecture with dimensions: 2"
+            )
+
+    @property
+    def channel_count(self) -> int:
+        """N, the channels of the network's logits: one per region where there are any, else background and labels."""
+        return len(self.regions) or len(self.labels) + 1
+
+    @property
+    def in_channels(self) -> int:
+        """The channels the network takes: those of the scan, each 2n + 1 times with n slices around."""
+        return len(self.channels) * (2 * self.tile.slices_around + 1)
 
     @property
     def channel_rule(self) -> ChannelRule:
@@ -167,6 +194,11 @@ class ModelInfo(_Closed):
         return _table(self.labels)
 
     @property
+    def label_regions(self) -> tuple[LabelRegion, ...]:
+        """The regions the network finds, outermost first; empty where it finds labels."""
+        return tuple(LabelRegion(region.name, tuple(region.values), region.paint) for region in self.regions)
+
+    @property
     def located_table(self) -> LabelTable:
         """The labels of a scan with located regions as a table, by rising value; empty where there are none."""
         return _table(self.located_labels)
@@ -174,6 +206,17 @@ class ModelInfo(_Closed):
     def to_json(self) -> str:
         """The text of model.json; the same model gives the same text."""
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _check_regions(regions: tuple[LabelRegion, ...], table: LabelTable) -> None:
+    for index, region in enumerate(regions):
+        unknown = sorted(set(region.values) - set(table.values))
+        if unknown:
+            raise ValueError(
+                f"the region '{region.name}' holds the values {unknown}, which are no labels of the model ({table.values})"
+            )
+        if region.name in {other.name for other in regions[:index]}:
+            raise ValueError(f"two regions are called '{region.name}'")
 
 
 def _table(labels: list[LabelInfo]) -> LabelTable:

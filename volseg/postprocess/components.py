@@ -23,14 +23,22 @@ class KeepLargest(PostprocessStep):
     Of equal components the one whose first voxel comes first in the array stays. Idempotent.
 
     labels: the label values to treat; None is all of them. Values the map does not hold are passed over.
+    united: take the treated labels as one, such as an organ and its lesions: the largest component of their union stays.
     """
 
     name: Literal["keep_largest"] = "keep_largest"
     labels: tuple[PositiveInt, ...] | None = None
+    united: bool = False
 
     def __call__(self, label_map: LabelMap) -> LabelMap:
-        """[I, J, K] with at most one component per treated label."""
+        """[I, J, K] with at most one component per treated label, or of their union."""
         result = label_map.array.copy()
+        if self.united:
+            treated = result > 0 if self.labels is None else np.isin(result, self.labels)
+            # The union is a map of the one label 1.
+            kept = KeepLargest()(label_map.with_array(treated.astype(np.uint8))).array
+            result[treated & (kept == 0)] = 0
+            return label_map.with_array(result)
         for value, box in label_boxes(label_map.array).items():
             if self.labels is None or value in self.labels:
                 components, voxels = _components(label_map.array[box] == value)

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, NonNegativeInt, PositiveFloat
 from volseg.errors import GeometryError, IntensityError
 from volseg.geometry import Grid
 from volseg.preprocess import PREPROCESS, PreprocessStep
+from volseg.preprocess.antialias import smoothed
 from volseg.resample import resample_volume
 from volseg.volume import AnyArray, Volume
 
@@ -51,22 +52,26 @@ class Respace(PreprocessStep):
     Covers the same box of space (see Grid.with_spacing). A sheared grid (gantry tilt) becomes perpendicular, covering
     all of the sheared one (see Grid.orthogonal): a network has learned what anatomy looks like, not what a tilt makes of
     it. In the wedges beyond the sheared volume its border values go on, as a network takes an empty corner for an edge
-    of the body. Nothing is smoothed first (see volseg.resample). A volume without shear that has this spacing within
-    SAME_SPACING_TOLERANCE_MM is returned as it is.
+    of the body. A volume without shear that has this spacing within SAME_SPACING_TOLERANCE_MM is returned as it is.
     """
 
     name: Literal["respace"] = "respace"
     spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
     order: Literal["linear", "cubic"] = "linear"
+    antialias: bool = False
+    """Smooth along the axes that get coarser by more than a factor 1.2 (see volseg.preprocess.antialias), so that noise
+    and fine structure do not turn into false coarse ones; a model must use what it was trained with."""
 
     def __call__(self, volume: Volume) -> Volume:
         """[C, I, J, K] at the new spacing."""
+        differences = np.abs(np.subtract(volume.grid.spacing_mm, self.spacing_mm))
+        if not volume.grid.is_sheared and differences.max() <= SAME_SPACING_TOLERANCE_MM:
+            return volume
+        if self.antialias:
+            volume = smoothed(volume, self.spacing_mm)
         if volume.grid.is_sheared:
             grid = volume.grid.orthogonal().with_spacing(self.spacing_mm)
             return resample_volume(_continued(volume, grid), grid, order=self.order)
-        differences = np.abs(np.subtract(volume.grid.spacing_mm, self.spacing_mm))
-        if differences.max() <= SAME_SPACING_TOLERANCE_MM:
-            return volume
         return resample_volume(volume, volume.grid.with_spacing(self.spacing_mm), order=self.order)
 
 

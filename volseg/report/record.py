@@ -12,7 +12,13 @@ from volseg.report.volumes import asymmetries, label_volumes
 
 
 def write_record(
-    prediction: Prediction, path: Path, *, model: ModelInfo, device: str, choices: Sequence[str] = ()
+    prediction: Prediction,
+    path: Path,
+    *,
+    model: ModelInfo,
+    device: str,
+    choices: Sequence[str] = (),
+    packages: Sequence[str] = (),
 ) -> None:
     """Write what a prediction found. Nothing of the patient is in it.
 
@@ -22,21 +28,27 @@ def write_record(
         model: what predicted.
         device: where.
         choices: which series was taken and why.
+        packages: where the models came from, of which `model` is the first.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    text = json.dumps(_record(prediction, model, device, choices), indent=2, ensure_ascii=False) + "\n"
+    predicted_by = {
+        "name": model.name,
+        "version": model.version,
+        "device": device,
+        "packages": list(packages),
+    }
+    fields = {"model": predicted_by, "volseg": model.volseg_version, **_record(prediction, choices)}
+    text = json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
-def _record(prediction: Prediction, model: ModelInfo, device: str, choices: Sequence[str]) -> dict[str, Any]:
+def _record(prediction: Prediction, choices: Sequence[str]) -> dict[str, Any]:
     grid = prediction.label_map.grid
     volumes = label_volumes(prediction.label_map)
     return {
-        "model": {"name": model.name, "version": model.version, "device": device},
-        "volseg": model.volseg_version,
         "grid": {"shape": grid.shape, "affine_ras_mm": grid.affine.tolist()},
         "labels": [
             {
@@ -66,6 +78,7 @@ def _record(prediction: Prediction, model: ModelInfo, device: str, choices: Sequ
             }
             for region in prediction.regions
         ],
+        "probabilities": prediction.channel_names,
         "measures": {name: round(float(value), 4) for name, value in prediction.measures.items()},
         "warnings": prediction.warnings,
         "series": list(choices),

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from volseg.errors import GeometryError, InputError, IntensityError
 from volseg.geometry import Grid
+from volseg.labels import ChannelRule
 from volseg.resample.sampling import IndexMap, Order, Sampler, result_dtype, sampler_of
 from volseg.volume import AnyArray, LabelMap, Volume
 
@@ -67,16 +68,19 @@ def resample_label_map(label_map: LabelMap, grid: Grid) -> LabelMap:
     return label_map.with_array(array[0], grid)
 
 
-def logits_to_labels(logits: AnyArray, source: Grid, target: Grid, values: Sequence[int]) -> AnyArray:
-    """The label with the highest logit at each target voxel, the logits interpolated linearly, slab by slab.
+def logits_to_labels(logits: AnyArray, source: Grid, target: Grid, rule: ChannelRule) -> AnyArray:
+    """The label at each target voxel, chosen there from linearly interpolated logits, slab by slab.
 
-    Logits are never held at the target's size, only one slab of two channels. Of equal logits the first wins.
+    Where the rule is exclusive the channel with the largest logit wins, of equal ones the first. Otherwise every channel
+    whose logit is above 0 paints its value, later channels over earlier ones, on background.
+
+    Logits are never held at the target's size, only one slab of two channels, however many channels there are.
 
     Args:
-        logits: [L, I, J, K] float16 or float32 on the source grid, background included.
+        logits: [N, I, J, K] float16 or float32 on the source grid, a channel for each value of the rule.
         source: the logits' grid.
         target: the grid of the label map.
-        values: the L label values of the channels, usually (0, *table.values).
+        rule: the values of the channels and how they share a voxel.
 
     Returns:
         [*target.shape] uint8, or uint16 where a value needs it; 0 outside the source grid.
@@ -87,19 +91,28 @@ def logits_to_labels(logits: AnyArray, source: Grid, target: Grid, values: Seque
         IntensityError: a logit is NaN.
     """
     _check_fit(logits, source)
+    values = rule.values
     if len(values) != logits.shape[0] or min(values) < 0 or max(values) > 65535:
         raise InputError(
-            f"{logits.shape[0]} channels of logits need as many label values in 0..65535, background (usually 0) "
-            f"included; found {list(values)}."
+            f"{logits.shape[0]} channels of logits need as many label values in 0..65535, one for each channel; found "
+            f"{list(values)}."
         )
     mapping = IndexMap.between(source, target)
-    lookup = np.array(values, dtype=np.uint8 if max(values) < 256 else np.uint16)
+    lookup = np.array(values, dtype=label_dtype(rule))
     samplers = [sampler_of(channel, mapping, "linear") for channel in logits]
-    labels = np.empty(target.shape, dtype=lookup.dtype)
+    labels = np.zeros(target.shape, dtype=lookup.dtype)
     for rows in mapping.slabs():
-        labels[rows] = lookup[_best_channel(samplers, rows)]
+        if rule.exclusive:
+            labels[rows] = lookup[_best_channel(samplers, rows)]
+        else:
+            _paint(labels[rows], samplers, rows, lookup)
         mapping.fill_outside(labels[rows], rows, 0)
     return labels
+
+
+def label_dtype(rule: ChannelRule) -> np.dtype[np.unsignedinteger]:
+    """The smallest of uint8 and uint16 that holds the rule's values."""
+    return np.dtype(np.uint8 if max(rule.values) < 256 else np.uint16)
 
 
 def _check_fit(array: AnyArray, source: Grid) -> None:
@@ -134,8 +147,20 @@ def _best_channel(samplers: Sequence[Sampler], rows: slice) -> npt.NDArray[np.ui
         logits = sample(rows)
         index[logits > best] = channel
         np.maximum(best, logits, out=best)
-    if np.isnan(best.min()):
+    _check_number(best)
+    return index
+
+
+def _paint(labels: AnyArray, samplers: Sequence[Sampler], rows: slice, values: AnyArray) -> None:
+    """Write each channel's value into a slab of labels where its logit is above 0, one channel after the other."""
+    for value, sample in zip(values, samplers, strict=True):
+        logits = sample(rows)
+        _check_number(logits)
+        labels[logits > 0] = value
+
+
+def _check_number(logits: AnyArray) -> None:
+    if np.isnan(logits.min()):
         raise IntensityError(
             "the model's logits hold NaN, so no label can be chosen; the input or model is damaged."
         )
-    return index

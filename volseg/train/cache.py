@@ -1,9 +1,19 @@
-"""Preprocessed cases on disk, in blocks, so that a patch is read without the rest of the volume."""
+"""Preprocessed cases on disk, in blocks, so that a patch is read without the rest of the volume.
 
+Each case is one folder, `<id>.<key>`: image.b2nd, labels.b2nd, places.safetensors and case.json. It is written under another
+name and renamed when complete, so a folder of that name is always whole, whoever else builds the same cache or is killed.
+"""
+
+import functools
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,24 +29,35 @@ from volseg.errors import InputError
 from volseg.geometry import Grid, Shape
 from volseg.preprocess import PreprocessStep, preprocess_volume
 from volseg.resample import resample_label_map
+from volseg.train.places import LabelPlaces, find_places, places_from_arrays, places_to_arrays
 from volseg.volume import AnyArray, LabelMap
 
 logger = logging.getLogger(__name__)
 
+_LAYOUT = 2
 _CHUNK_VOXELS, _BLOCK_VOXELS = 64, 32
-_CENTRES_PER_LABEL = 2000
+_STALE_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, eq=False)
 class CachedCase:
-    """One case on the model's grid: image [C, I, J, K] float32, labels [I, J, K] uint8 as label indices (0..L-1)."""
+    """One case on the model's grid. Plain data: it may travel to another process, which opens the files itself."""
 
     id: str
     grid: Grid
-    image: blosc2.NDArray
-    labels: blosc2.NDArray
-    centres: dict[int, npt.NDArray[np.int32]]
-    """Per label index present, up to 2000 of its voxels [n, 3], from which foreground patches are centred."""
+    folder: Path
+    places: dict[int, LabelPlaces]
+    """Per label index present, where its voxels and components are."""
+
+    @property
+    def image(self) -> blosc2.NDArray:
+        """[C, I, J, K] float32, opened anew at each call, as a handle must not be shared between threads."""
+        return cast(blosc2.NDArray, blosc2.open(str(self.folder / "image.b2nd"), mode="r"))
+
+    @property
+    def labels(self) -> blosc2.NDArray:
+        """[I, J, K] uint8, label indices 0..L-1; opened anew at each call."""
+        return cast(blosc2.NDArray, blosc2.open(str(self.folder / "labels.b2nd"), mode="r"))
 
     @property
     def shape(self) -> Shape:
@@ -45,7 +66,12 @@ class CachedCase:
 
 
 def build_cache(
-    cases: Sequence[Case], steps: Sequence[PreprocessStep], label_values: Sequence[int], folder: Path
+    cases: Sequence[Case],
+    steps: Sequence[PreprocessStep],
+    label_values: Sequence[int],
+    folder: Path,
+    *,
+    workers: int = 1,
 ) -> list[CachedCase]:
     """Preprocess the cases into a folder; what is already there from the same files and steps is reused.
 
@@ -53,50 +79,38 @@ def build_cache(
         cases: labelled cases.
         steps: preprocessing, in order.
         label_values: the values of label indices 1..L-1; index 0 is background.
-        folder: where `<id>.<key>.*` files go.
+        folder: where the case folders go.
+        workers: cases prepared at once, each of which is in memory as a whole.
 
     Raises:
         InputError: a case has no label map, or one with a value that is not in the table.
         GeometryError: image and label map of a case are not on one grid.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return [_cached_case(case, steps, label_values, folder) for case in cases]
+    _clear_abandoned(folder)
+    state = functools.cache(_file_state)  # cases of one DICOM export share a folder of thousands of files
+
+    def cached(case: Case) -> CachedCase:
+        target = folder / f"{case.file_name}.{_key(case, steps, label_values, state)}"
+        if not (target / "case.json").exists():
+            _write_whole(case, steps, label_values, target)
+        return open_cached(target)
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="cache") as pool:
+        futures = [pool.submit(cached, case) for case in cases]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _cached_case(
-    case: Case, steps: Sequence[PreprocessStep], label_values: Sequence[int], folder: Path
-) -> CachedCase:
-    base = folder / f"{case.id}.{_key(case, steps, label_values)}"
-    index = base.with_name(base.name + ".json")
-    if not index.exists():
-        _write_case(case, steps, label_values, base)
-    record = json.loads(index.read_text())
-    stored = load_file(base.with_name(base.name + ".centres.safetensors"))
-    centres = {int(name): voxels for name, voxels in stored.items()}
-    image = blosc2.open(str(base.with_name(base.name + ".image.b2nd")), mode="r")
-    labels = blosc2.open(str(base.with_name(base.name + ".labels.b2nd")), mode="r")
+def open_cached(folder: Path) -> CachedCase:
+    """A case that build_cache wrote."""
+    record = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+    grid = Grid(tuple(record["shape"]), np.array(record["affine"]))
     return CachedCase(
-        case.id, Grid(tuple(record["shape"]), np.array(record["affine"])), image, labels, centres
+        record["id"], grid, folder, places_from_arrays(load_file(folder / "places.safetensors"))
     )
-
-
-def _key(case: Case, steps: Sequence[PreprocessStep], label_values: Sequence[int]) -> str:
-    files = [(str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size) for path in case.files]
-    text = json.dumps([files, [step.model_dump(mode="json") for step in steps], list(label_values)])
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _write_case(case: Case, steps: Sequence[PreprocessStep], label_values: Sequence[int], base: Path) -> None:
-    volume, label_map = read_case(case)
-    image = preprocess_volume(volume, steps)
-    indices = label_indices(resample_label_map(label_map, image.grid), label_values)
-    _write_blocks(base.with_name(base.name + ".image.b2nd"), image.array)
-    _write_blocks(base.with_name(base.name + ".labels.b2nd"), indices)
-    present = [n for n in range(1, len(label_values) + 1) if (indices == n).any()]
-    centres = {str(n): _some_voxels(indices == n) for n in present}
-    save_file(centres, base.with_name(base.name + ".centres.safetensors"))
-    record = {"shape": image.grid.shape, "affine": image.grid.affine.tolist()}
-    base.with_name(base.name + ".json").write_text(json.dumps(record))  # last: marks the case as complete
 
 
 def label_indices(label_map: LabelMap, label_values: Sequence[int]) -> npt.NDArray[np.uint8]:
@@ -117,8 +131,58 @@ def label_indices(label_map: LabelMap, label_values: Sequence[int]) -> npt.NDArr
     return indices
 
 
+def _file_state(path: Path) -> list[tuple[str, int, int]]:
+    """Name, time and size of a file, or of all files under a folder."""
+    files = sorted(found for found in path.rglob("*") if found.is_file()) if path.is_dir() else [path]
+    states = ((file, file.stat()) for file in files)
+    return [(str(file.resolve()), state.st_mtime_ns, state.st_size) for file, state in states]
+
+
+def _key(
+    case: Case, steps: Sequence[PreprocessStep], label_values: Sequence[int], state: Callable[[Path], Any]
+) -> str:
+    files = [state(path) for path in case.files]
+    reading = [len(case.images), list(case.series), sorted(case.remap.items())]
+    making = [[step.model_dump(mode="json") for step in steps], list(label_values)]
+    return hashlib.sha256(json.dumps([_LAYOUT, files, reading, making]).encode()).hexdigest()[:12]
+
+
+def _write_whole(
+    case: Case, steps: Sequence[PreprocessStep], label_values: Sequence[int], target: Path
+) -> None:
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    try:
+        _write_case(case, steps, label_values, partial)
+        partial.chmod(0o755)
+        try:
+            partial.rename(target)
+        except OSError:
+            if not (target / "case.json").exists():
+                raise
+            # another process was faster; its folder is complete and equal to ours
+        else:
+            logger.info("case %s is cached in %s", case.id, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_case(
+    case: Case, steps: Sequence[PreprocessStep], label_values: Sequence[int], folder: Path
+) -> None:
+    volume, label_map = read_case(case)
+    image = preprocess_volume(volume, steps)
+    indices = label_indices(resample_label_map(label_map, image.grid), label_values)
+    _write_blocks(folder / "image.b2nd", image.array)
+    _write_blocks(folder / "labels.b2nd", indices)
+    save_file(places_to_arrays(find_places(indices)), folder / "places.safetensors")
+    record = {"id": case.id, "shape": image.grid.shape, "affine": image.grid.affine.tolist()}
+    (folder / "case.json").write_text(json.dumps(record), encoding="utf-8")
+    for file in folder.iterdir():  # the rename must not reach the disk before what it names
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
 def _write_blocks(path: Path, array: AnyArray) -> None:
-    path.unlink(missing_ok=True)
     lead = (1,) * (array.ndim - 3)
     chunks = lead + tuple(min(_CHUNK_VOXELS, extent) for extent in array.shape[-3:])
     blocks = lead + tuple(min(_BLOCK_VOXELS, extent) for extent in array.shape[-3:])
@@ -128,10 +192,11 @@ def _write_blocks(path: Path, array: AnyArray) -> None:
     )  # fmt: skip
 
 
-def _some_voxels(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    voxels = np.argwhere(mask).astype(
-        np.int32, order="C"
-    )  # safetensors writes other orders as if they were C
-    if len(voxels) <= _CENTRES_PER_LABEL:
-        return voxels
-    return voxels[np.linspace(0, len(voxels) - 1, _CENTRES_PER_LABEL).astype(int)]
+def _clear_abandoned(folder: Path) -> None:
+    """Remove what a killed process left; younger leftovers may belong to one that is still writing."""
+    for partial in folder.glob(".*.partial"):
+        try:
+            if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(partial, ignore_errors=True)
+        except FileNotFoundError:
+            continue

@@ -9,7 +9,7 @@ import torch
 from volseg.errors import InputError
 from volseg.io.atomic import replacing
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,12 +17,20 @@ class Checkpoint:
     """Everything a run needs to go on exactly: the next batch depends only on the step number."""
 
     step: int
-    module: dict[str, Any]
-    average: dict[str, Any]
-    optimizer: dict[str, Any]
+    recorded: int
+    """The last step that was logged and, where due, validated; what is missing up to `step` is made up for."""
+    state: dict[str, dict[str, Any]]
+    """Of the Stepper: module, average, optimizer, scaler."""
+    plateau: dict[str, Any]
     best_dice: float
+    last_dice: dict[str, float]
+    """Of the last validation, by channel name; empty before the first."""
     losses: list[float]
     """Of the last steps, so that the log goes on without a break."""
+    seconds: float
+    """Training time so far."""
+    processes: int
+    """How many train together; each draws patches of its own."""
     config: str
     """The resolved configuration, YAML."""
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from volseg.datasets import Case
 from volseg.errors import ConfigError
-from volseg.evaluate import Summary, summarise, write_scores
+from volseg.evaluate import Score, Summary, summarise, summarise_cases, write_scores
 from volseg.infer.predictor import golden_case
-from volseg.io import read_volume
+from volseg.io import read_volume, write_label_map
 from volseg.labels import LabelTable, default_colour
 from volseg.locate.template import Template, decode_template
 from volseg.package import (
@@ -23,13 +24,26 @@ from volseg.package import (
     LabelInfo,
     ModelInfo,
     Package,
+    RegionInfo,
     ScoreInfo,
     TrainingInfo,
     write_package,
 )
+from volseg.package.fingerprint import Fingerprint
+from volseg.postprocess import PostprocessStep
 from volseg.train.card import card_text
-from volseg.train.scoring import cases_in_words, cross_validation_scores, score_cases
-from volseg.train.settings import TrainConfig
+from volseg.train.choose import Choice
+from volseg.train.previews import draw_worst
+from volseg.train.scoring import (
+    cases_in_words,
+    chosen_predictions,
+    cross_validation_scores,
+    folds_postprocess,
+    held_out_predictions,
+    score_prediction,
+)
+from volseg.train.settings import SplitConfig, TrainConfig
+from volseg.train.split import trained_regions
 
 _METRICS = {"dice": "dice", "hd95_mm": "hausdorff95_mm", "nsd_1mm": "surface_dice"}
 """Names in a card and the measures of volseg.evaluate they stand for."""
@@ -43,7 +57,7 @@ def export_package(
     *,
     device: str = "auto",
 ) -> Path:
-    """Write `<name>.volseg` and `scores.csv` into the run folder.
+    """Write `<name>.volseg` and `scores.csv` into the run folder, and what was found in the held-out cases.
 
     The held-out cases are predicted from their files by the packed model itself (half-precision weights, tiles,
     postprocessing), so the scores in the card are those a user gets. A model of all cases quotes the runs of the
@@ -63,16 +77,51 @@ def export_package(
     draft = Package.pack(info, weights=half, card=info.title, golden=None, template=template)
     if config.split.fold == "all":
         scores = cross_validation_scores(config, [case.id for case in training])
+        choice = folds_postprocess(config) if config.postprocess == "choose" else None
     else:
-        scores = score_cases(draft, held_out, device=device)
+        scores, choice = _score_held_out(config, draft, held_out, folder, device=device)
     write_scores(scores, folder / "scores.csv")
-    summaries = summarise(scores)
-    info = info.model_copy(update={"scores": [_score_info(row, config) for row in summaries]})
+    patients = {case.id: case.patient for case in (*training, *held_out) if case.patient}
+    summaries = summarise(scores, patients=patients)
+    found = {"scores": [_score_info(row, config) for row in summaries]}
+    if choice is not None:
+        found["postprocess"] = [step.model_dump(mode="json") for step in choice.steps]
+    info = info.model_copy(update=found)
+    draft = Package.pack(info, weights=half, card=info.title, golden=None, template=template)
     golden = None if config.golden is None else golden_case(draft, read_volume(config.golden))
     path = folder / f"{info.name}.volseg"
-    card = card_text(info, summaries) + ("" if template is None else f"\n## Template\n\n{template.notice}\n")
+    card = card_text(
+        info,
+        summaries,
+        whole=summarise_cases(scores, patients=patients) if scores else None,
+        postprocess_notes=() if choice is None else choice.notes,
+    )
+    card += "" if template is None else f"\n## Template\n\n{template.notice}\n"
     write_package(path, info=info, weights=half, card=card, golden=golden, template=template)
     return path
+
+
+def _score_held_out(
+    config: TrainConfig, draft: Package, held_out: Sequence[Case], folder: Path, *, device: str
+) -> tuple[list[Score], Choice | None]:
+    """Predict the held-out cases, keep what was found in `validation/`, and draw the worst of them.
+
+    Gives the scores, and the choice of postprocessing where it was to be chosen.
+    """
+    if config.postprocess == "choose":
+        choice, predictions = chosen_predictions(draft, held_out, device=device)
+    else:
+        choice, predictions = None, held_out_predictions(draft, held_out, device=device)
+    maps = folder / "validation"
+    maps.mkdir(exist_ok=True)
+    files: dict[str, Path] = {}
+    scores: list[Score] = []
+    for found in predictions:
+        files[found.case.id] = maps / f"{found.case.file_name}.nii.gz"
+        write_label_map(found.found, files[found.case.id])
+        scores += score_prediction(found, draft.info)
+    draw_worst(scores, held_out, files, folder / "previews", count=config.validation.previews)
+    return scores, choice
 
 
 def describe_model(config: TrainConfig, training_ids: Sequence[str], held_out_count: int) -> ModelInfo:
@@ -90,11 +139,17 @@ def describe_model(config: TrainConfig, training_ids: Sequence[str], held_out_co
             for name in config.dataset.channel_names()
         ],
         preprocess=[step.model_dump(mode="json") for step in config.preprocess],
-        postprocess=[step.model_dump(mode="json") for step in config.postprocess],
+        postprocess=[
+            step.model_dump(mode="json") for step in config.postprocess if isinstance(step, PostprocessStep)
+        ],
         tile=config.tile,
         mirror_axes=list(config.mirror_axes),
         largest_mm=card.largest_mm,
         labels=label_infos(config.dataset.labels(), config),
+        regions=[
+            RegionInfo(name=region.name, values=list(region.values), paint=region.paint)
+            for region in trained_regions(config)
+        ],
         locate=None if config.locate is None else config.locate.model_dump(mode="json"),
         located_labels=list(config.located_labels),
         training=TrainingInfo(
@@ -102,11 +157,11 @@ def describe_model(config: TrainConfig, training_ids: Sequence[str], held_out_co
             dataset_licence=card.data_licence,
             case_count=len(training_ids),
             case_ids_sha256=hashlib.sha256("\n".join(sorted(training_ids)).encode()).hexdigest(),
-            split=f"{len(training_ids)} of {total} labelled cases; "
-            + ("none" if split.fold == "all" else f"fold {split.fold} of {split.folds} (seed {split.seed})")
-            + f" held out; averaged weights (EMA {optimizer.ema_decay}) of the last step, not the best one",
+            split=f"{len(training_ids)} of {total} labelled cases; {_held_out_in_words(split)}; averaged "
+            f"weights (EMA {optimizer.ema_decay}) of the last step, not the best one",
             steps=config.steps,
-            epochs=config.steps * config.batch_size / len(training_ids),
+            epochs=config.steps * config.batch_size * config.accumulate / len(training_ids),
+            fingerprint=_fingerprint(config),
         ),
         intended_use=card.intended_use,
         limits=card.limits,
@@ -114,6 +169,27 @@ def describe_model(config: TrainConfig, training_ids: Sequence[str], held_out_co
         volseg_version=version("volseg"),
         git_commit=_git_commit(),
     )
+
+
+def _held_out_in_words(split: SplitConfig) -> str:
+    if split.fold == "all":
+        return "none held out"
+    source = f"of {split.folds} (seed {split.seed})" if split.file is None else f"of {split.file.name}"
+    return f"fold {split.fold} {source} held out"
+
+
+def _fingerprint(config: TrainConfig) -> Fingerprint | None:
+    """What `volseg plan` measured of the training set."""
+    if config.fingerprint is None:
+        return None
+    try:
+        return Fingerprint.model_validate_json(config.fingerprint.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{config.fingerprint}: cannot be read ({error.strerror}).") from None
+    except ValidationError as error:
+        raise ConfigError(
+            f"{config.fingerprint}: is no fingerprint of `volseg plan` ({error.error_count()} problems)."
+        ) from None
 
 
 def _template(config: TrainConfig) -> Template | None:

@@ -4,30 +4,39 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from volseg.io.atomic import replacing
+
 Row = dict[str, float]
+
+_COLUMNS = ("step", "loss", "learning_rate", "seconds", "waited", "patches_per_second")
 
 
 class TrainLog:
-    """Rows keyed by step in `log.csv`; a resumed run drops the rows after its checkpoint."""
+    """Rows keyed by step in `log.csv`; a resumed run drops the rows after its checkpoint.
 
-    def __init__(self, folder: Path, label_names: Sequence[str], *, resumed_at: int) -> None:
-        """Open (resumed_at > 0: continue) the log of a run folder."""
+    The columns: `loss` is the mean over the last steps; `seconds` the training time so far; `waited` the part (0..1) of
+    the time since the row before that was spent waiting for patches; `patches_per_second` of all processes together, in
+    that time; `dice_<name>` of a validation.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], *, resumed_at: int) -> None:
+        """Open (resumed_at > 0: continue) the log of a run folder; `names` are those of the channels that are scored."""
         self.path = folder / "log.csv"
-        self.columns = ["step", "loss", "learning_rate", "seconds", *(f"dice_{name}" for name in label_names)]
+        self.columns = [*_COLUMNS, *(f"dice_{name}" for name in names)]
         kept = [row for row in read_log(self.path) if row["step"] <= resumed_at] if resumed_at else []
-        with self.path.open("w", newline="") as stream:
-            csv.DictWriter(stream, self.columns).writeheader()
-        for row in kept:
-            self.add(row)
-        self.seconds_before = max((row["seconds"] for row in kept if "seconds" in row), default=0.0)
-        """Training time of the runs before this one, in seconds."""
+        with replacing(self.path) as unfinished, unfinished.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, self.columns)
+            writer.writeheader()
+            writer.writerows(_cells(row) for row in kept)
 
     def add(self, row: Row) -> None:
         """Append one row; columns without a value stay empty."""
         with self.path.open("a", newline="") as stream:
-            csv.DictWriter(stream, self.columns).writerow(
-                {name: f"{value:.6g}" for name, value in row.items()}
-            )
+            csv.DictWriter(stream, self.columns).writerow(_cells(row))
+
+
+def _cells(row: Row) -> dict[str, str]:
+    return {name: f"{value:.6g}" for name, value in row.items()}
 
 
 def read_log(path: Path) -> list[Row]:
@@ -41,15 +50,19 @@ def read_log(path: Path) -> list[Row]:
 
 
 def draw_curves(log: Path, picture: Path) -> None:
-    """Loss and learning rate above, validation Dice per label below, against the step, as PNG."""
+    """Loss and learning rate above, validation Dice per channel below, against the step, as PNG."""
     from matplotlib.figure import Figure  # noqa: PLC0415  half a second, only when a picture is due
 
     rows = read_log(log)
     figure = Figure(figsize=(8, 7), layout="constrained")
     loss_axes, dice_axes = figure.subplots(2, 1, sharex=True)
     logged = [row for row in rows if "loss" in row]
-    loss_axes.plot([row["step"] for row in logged], [row["loss"] for row in logged], color="tab:blue")
+    steps = [row["step"] for row in logged]
+    loss_axes.plot(steps, [row["loss"] for row in logged], color="tab:blue")
     loss_axes.set_ylabel("training loss")
+    rate_axes = loss_axes.twinx()
+    rate_axes.plot(steps, [row.get("learning_rate", 0.0) for row in logged], color="tab:gray", linestyle=":")
+    rate_axes.set_ylabel("learning rate (dotted)")
     for name in sorted({name for row in rows for name in row if name.startswith("dice_")}):
         scored = [row for row in rows if name in row]
         steps, dices = [row["step"] for row in scored], [row[name] for row in scored]
@@ -61,4 +74,5 @@ def draw_curves(log: Path, picture: Path) -> None:
         dice_axes.legend(loc="lower right")
     for axes in (loss_axes, dice_axes):
         axes.grid(alpha=0.3)
-    figure.savefig(picture, dpi=110)
+    with replacing(picture) as unfinished:
+        figure.savefig(unfinished, dpi=110)

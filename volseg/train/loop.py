@@ -3,70 +3,44 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import cast
 
 import torch
-import yaml
-from torch import nn
+from torch import Tensor, nn
 
-from volseg.config import check_config, dump_config
+from volseg.config import dump_config
 from volseg.errors import InputError, TrainingError
 from volseg.infer.engines import choose_device, keep_memory_mapped
 from volseg.train.cache import CachedCase
 from volseg.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from volseg.train.log import TrainLog, draw_curves
-from volseg.train.losses import deep_supervision
-from volseg.train.optimise import (
-    check_extents,
-    check_precision,
-    learning_rate,
-    make_optimizer,
-    update_average,
-)
-from volseg.train.patches import Batch, PatchSampler
+from volseg.train.distributed import ALONE, Ranks
+from volseg.train.interrupt import PausedError, StopRequest
+from volseg.train.log import Row
+from volseg.train.optimise import Plateau, check_extents, learning_rate
+from volseg.train.patches import Batch, BatchSource
+from volseg.train.precision import choose_precision
+from volseg.train.record import Clock, Progress, Recorder, epoch_of
+from volseg.train.resume import changed_settings
 from volseg.train.settings import TrainConfig
-from volseg.train.validate import validation_dice
+from volseg.train.step import Stepper, broken_training
+from volseg.train.targets import TargetCode, channel_rule
+from volseg.train.validate import index_rule, validation_dice
 
 _LOG_STEPS = 50
-_FREE = {
-    *(
-        "dataset",
-        "card",
-        "golden",
-        "tile",
-        "mirror_axes",
-        "postprocess",
-        "workers",
-        "validation",
-        "cross_validation",
-    ),
-    *("locate", "located_labels", "template"),
-}
-_FIXED = tuple(name for name in TrainConfig.model_fields if name not in _FREE)
-"""Settings a resumed run must share with its checkpoint; the others change no weight (the dataset may have moved)."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a progress display shows after each step."""
-
-    step: int
-    steps: int
-    loss: float
-    """Mean of the last steps, at most 50."""
-    dice: float | None
-    """Mean foreground Dice of the last validation."""
-    seconds_left: float
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Cached cases of both sides of the split and what the labels are called."""
+    """Cached cases of both sides of the split and what their labels mean."""
 
     training: Sequence[CachedCase]
     validation: Sequence[CachedCase]
-    label_names: Sequence[str]
+    code: TargetCode
+    """From label indices to the network's channels."""
+    label_values: Sequence[int]
     """Of label indices 1..L-1."""
 
     @property
@@ -76,132 +50,253 @@ class TrainingData:
 
 
 class Trainer:
-    """The moving parts of one run. `run` trains to the last step; `last.pt` and `best.pt` hold its state."""
+    """The moving parts of one run. `run` trains to the last step; `last.pt` and `best.pt` hold its state.
+
+    Args:
+        config: the settings.
+        data: the cases.
+        folder: the run folder; it exists.
+        device: "auto", "cpu" or "cuda".
+        ranks: the processes that train together, from open_ranks.
+    """
 
     def __init__(
-        self, config: TrainConfig, data: TrainingData, folder: Path, *, device: str = "auto"
+        self,
+        config: TrainConfig,
+        data: TrainingData,
+        folder: Path,
+        *,
+        device: str = "auto",
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.config, self.data, self.folder = config, data, folder
+        self.config, self.data, self.folder, self.ranks = config, data, folder, ranks
         self.device = choose_device(device)
+        regions = config.dataset.regions() if config.regions else ()
+        self._rule = index_rule(channel_rule(config.dataset.labels(), regions), data.label_values)
         torch.manual_seed(config.seed)
-        label_count = len(data.label_names) + 1
-        self.module = config.architecture.build(data.channels, label_count).to(self.device)
-        divisors = cast(tuple[int, ...], self.module.divisors)
+        module = self._build()
+        divisors = cast(tuple[int, ...], module.divisors)
         for name, extents in (
             ("patch_voxels", config.patch_voxels),
             ("tile.tile_voxels", config.tile.tile_voxels),
         ):
             check_extents(name, extents, divisors)
-        check_precision(config.precision, self.device, config.patch_voxels, divisors)
-        self.average = {name: value.clone() for name, value in self.module.state_dict().items()}
-        self.optimizer = make_optimizer(self.module, config.optimizer)
-        self.step, self.best_dice, self.last_dice = 0, -1.0, None
+        self.precision, self.precision_reason = choose_precision(
+            config.precision, self.device, config.patch_voxels, config.architecture, in_channels=self._in_channels
+        )
+        self._stepper = Stepper(module, config, data.code, precision=self.precision, ranks=ranks)
+        self.plateau = Plateau()
+        self.step, self.recorded, self.best_dice = 0, 0, -1.0
+        self.last_dice: dict[str, float] = {}
         self.losses: list[float] = []
+        self._seconds_before, self._saved_at = 0.0, time.monotonic()
+        self._clock = self._row_clock = self._new_clock()
+
+    @property
+    def module(self) -> nn.Module:
+        """The network that is trained."""
+        return self._stepper.module
+
+    @property
+    def average(self) -> dict[str, Tensor]:
+        """The averaged weights by name: what is validated and shipped."""
+        return self._stepper.average
 
     def resume(self) -> None:
         """Go on from last.pt of the run folder.
 
         Raises:
-            InputError: there is none, or it belongs to another configuration.
+            InputError: there is none, or it belongs to another configuration or number of processes.
         """
-        checkpoint = load_checkpoint(self.folder / "last.pt")
-        written = check_config(
-            yaml.safe_load(checkpoint.config), TrainConfig, source="the checkpoint's configuration"
-        )
-        changed = [name for name in _FIXED if getattr(written, name) != getattr(self.config, name)]
+        path = self.folder / "last.pt"
+        checkpoint = load_checkpoint(path)
+        changed = changed_settings(checkpoint.config, self.config)
         if changed:
             raise InputError(
-                f"{self.folder / 'last.pt'}: was written with another {' and '.join(changed)}; resume with the same "
+                f"{path}: was written with another {' and '.join(changed)}; resume with the same "
                 "settings (a copy is in the run folder's config.yaml) or train into a new folder."
             )
-        self.module.load_state_dict(checkpoint.module)
-        self.average = {name: value.to(self.device) for name, value in checkpoint.average.items()}
-        self.optimizer.load_state_dict(checkpoint.optimizer)
-        self.step, self.best_dice, self.losses = checkpoint.step, checkpoint.best_dice, checkpoint.losses
+        if checkpoint.processes != self.ranks.size:
+            raise InputError(
+                f"{path}: was written by {checkpoint.processes} processes, now there are {self.ranks.size}; each draws "
+                "patches of its own, so resume with as many or train into a new folder."
+            )
+        self._stepper.load(checkpoint.state)
+        self.plateau = Plateau(**checkpoint.plateau)
+        self.step, self.recorded, self.best_dice = checkpoint.step, checkpoint.recorded, checkpoint.best_dice
+        self.last_dice, self.losses = checkpoint.last_dice, checkpoint.losses
+        self._seconds_before = checkpoint.seconds
 
     def run(self, report: Callable[[Progress], None]) -> None:
-        """Train from the current step to the last one; `report` is called after each."""
+        """Train from the current step to the last one.
+
+        Args:
+            report: called after each step, in the first process.
+
+        Raises:
+            PausedError: SIGTERM or SIGINT asked this process or another one to stop; last.pt holds the state.
+            TrainingError: a loss or gradient is no number any more, or another process is gone.
+        """
         keep_memory_mapped()
-        config = self.config
-        sampler = PatchSampler(
-            self.data.training,
-            len(self.data.label_names) + 1,
-            config.patch_voxels,
-            config.foreground_fraction,
-            config.augment,
-            config.seed,
-        )
-        log = TrainLog(self.folder, self.data.label_names, resumed_at=self.step)
-        first, began = self.step + 1, time.monotonic()
-        for batch in sampler.batches(first, config.steps, config.batch_size, config.workers):
-            self._train_step(batch)
-            seconds = time.monotonic() - began
-            self._after_step(log, log.seconds_before + seconds)
-            recent = self.losses[-_LOG_STEPS:]
-            left = seconds / (self.step - first + 1) * (config.steps - self.step)
-            report(Progress(self.step, config.steps, sum(recent) / len(recent), self.last_dice, left))
-
-    def _train_step(self, batch: Batch) -> None:
-        settings = self.config.optimizer
-        self.step = batch.step
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.config.steps, settings)
-        self.module.train()
-        images = batch.images.to(self.device, non_blocking=True)
-        labels = batch.labels.to(self.device, non_blocking=True)
-        is_2d = self.config.architecture.dimensions == 2
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            heads = self.module(images.squeeze(-1) if is_2d else images)
-        heads = heads if isinstance(heads, list) else [heads]
-        heads = [head.unsqueeze(-1) for head in heads] if is_2d else heads
-        loss = deep_supervision(heads, labels, self.config.loss)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss.item()} at step {self.step}, so the training cannot go on; the checkpoints in "
-                f"{self.folder} are from before. Train again with a lower optimizer.learning_rate."
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.module.parameters(), settings.clip_norm)
-        self.optimizer.step()
-        update_average(self.average, self.module, self.step, settings.ema_decay)
-        self.losses = [*self.losses[-_LOG_STEPS:], loss.item()]
-
-    def _after_step(self, log: TrainLog, seconds: float) -> None:
-        config, row = self.config, {}
-        last = self.step == config.steps
-        if self.step % _LOG_STEPS == 0 or last:
-            rate = learning_rate(self.step, config.steps, config.optimizer)
-            mean_loss = sum(self.losses[-_LOG_STEPS:]) / len(self.losses[-_LOG_STEPS:])
-            row = {"loss": mean_loss, "learning_rate": rate, "seconds": seconds}
-        if self.step % config.validation.every_steps == 0 or last:
-            row |= self._validate()
-        if row:
-            log.add({"step": self.step} | row)
-        if self.step % config.validation.every_steps == 0 or last:
-            draw_curves(log.path, self.folder / "curves.png")
-        if self.step % config.checkpoint_steps == 0 or last:
+        recorder = None
+        if self.ranks.is_first:
+            recorder = Recorder(self.config, self.data.code.names, self.folder, resumed_at=self.recorded)
+        finished = False
+        try:
+            with StopRequest() as stop:
+                self._clock, self._row_clock = self._new_clock(), self._new_clock()
+                if self.recorded < self.step:
+                    self._record(recorder)
+                if self.step < self.config.steps:
+                    self._run_steps(recorder, stop, report)
             self._save("last.pt")
-
-    def _validate(self) -> dict[str, float]:
-        cases = self.data.validation[: self.config.validation.max_cases]
-        if not cases:
-            return {}
-        network = self.averaged_module()
-        dice = validation_dice(network, cases, self.config, len(self.data.label_names) + 1, self.device)
-        self.last_dice = sum(dice) / len(dice)
-        if self.last_dice > self.best_dice:
-            self.best_dice = self.last_dice
-            self._save("best.pt")
-        return {f"dice_{name}": value for name, value in zip(self.data.label_names, dice, strict=True)}
+            finished = True
+        finally:
+            if recorder is not None:
+                recorder.close(finished=finished)
 
     def averaged_module(self) -> nn.Module:
         """The network with the averaged weights, ready for inference."""
-        network = self.config.architecture.build(self.data.channels, len(self.data.label_names) + 1)
+        network = self._build()
         network.load_state_dict(self.average)
-        return network.to(self.device).eval()
+        return network.eval()
+
+    @property
+    def _in_channels(self) -> int:
+        return self.data.channels * (2 * self.config.tile.slices_around + 1)
+
+    def _build(self) -> nn.Module:
+        network = self.config.architecture.build(self._in_channels, self.data.code.channels)
+        return network.to(self.device)
+
+    def _new_clock(self) -> Clock:
+        return Clock(self.config.batch_size * self.config.accumulate * self.ranks.size)
+
+    def _run_steps(
+        self, recorder: Recorder | None, stop: StopRequest, report: Callable[[Progress], None]
+    ) -> None:
+        config, label_count = self.config, len(self.data.label_values) + 1
+        with BatchSource(
+            config, self.data.training, label_count, device=self.device, rank=self.ranks.rank
+        ) as source:
+            batches = source.batches(self.step + 1, config.steps)
+            while self.step < config.steps:
+                began, waited = time.monotonic(), source.waited_seconds
+                asked = self._train(list(islice(batches, config.accumulate)), stop)
+                for clock in (self._clock, self._row_clock):
+                    clock.count(time.monotonic() - began, source.waited_seconds - waited)
+                self._after_step(recorder, pause=asked)
+                if self.ranks.is_first:
+                    report(self._progress())
+
+    def _train(self, batches: Sequence[Batch], stop: StopRequest) -> bool:
+        """One step; whether this process or another one was asked to stop, in which all processes agree."""
+        step, steps = batches[0].step, self.config.steps
+        loss = self._stepper.gradients(batches, progress=(step - 1) / max(1, steps - 1))
+        is_bad = not isfinite(loss)
+        total, bad, asked = self.ranks.sum([0.0 if is_bad else loss, is_bad, stop.asked]).tolist()
+        if is_bad:
+            raise self._broken(batches, f"the loss became {loss}")
+        if bad:
+            raise TrainingError(
+                f"the loss became no number in another process at step {step}; its batch is in {self.folder}."
+            )
+        if not self._stepper.apply(step, self._rate(step)):
+            raise self._broken(batches, "the gradients became infinite or no numbers")
+        self.step = step
+        self.losses = [*self.losses[1 - _LOG_STEPS :], total / self.ranks.size]
+        return asked > 0
+
+    def _broken(self, batches: Sequence[Batch], what: str) -> TrainingError:
+        return broken_training(batches, what, self.folder, precision=self.precision, rank=self.ranks.rank)
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(step, self.config.steps, self.config.optimizer, self.plateau.drops)
+
+    def _after_step(self, recorder: Recorder | None, *, pause: bool) -> None:
+        """Record what is due, save what is due; before a validation, which may take long, too."""
+        is_logged, is_validated = self._due(self.step)
+        if not is_logged and not is_validated:
+            self.recorded = self.step
+        if pause:
+            self._save("last.pt")
+            raise PausedError(self.step)
+        if is_validated:
+            self._save("last.pt")
+        if self.recorded < self.step:
+            self._record(recorder)
+        if time.monotonic() - self._saved_at > 60 * self.config.checkpoint_minutes:
+            self._save("last.pt")
+
+    def _due(self, step: int) -> tuple[bool, bool]:
+        """Whether a step is logged, and whether it is validated."""
+        last = step == self.config.steps
+        return step % _LOG_STEPS == 0 or last, step % self.config.validation.every_steps == 0 or last
+
+    def _record(self, recorder: Recorder | None) -> None:
+        """Log and validate the current step; also what a run that was stopped in between has left out."""
+        is_logged, is_validated = self._due(self.step)
+        row: Row = {"step": self.step}
+        if is_logged:
+            mean_loss = sum(self.losses) / len(self.losses)
+            row |= {"loss": mean_loss, "learning_rate": self._rate(self.step), "seconds": self._seconds}
+            row |= self._row_clock.rates()
+            self._row_clock = self._new_clock()
+        if is_validated:
+            self._validate()
+            row |= {f"dice_{name}": dice for name, dice in self.last_dice.items()}
+        if recorder is not None:
+            recorder.add(row, redraw=is_validated)
+        self.recorded = self.step
+
+    def _validate(self) -> None:
+        cases = self.data.validation[: self.config.validation.max_cases]
+        if not cases:
+            return
+        code, network = self.data.code, self.averaged_module()
+        dices = validation_dice(
+            network, cases, self.config, code=code, rule=self._rule, device=self.device, ranks=self.ranks
+        )
+        self.last_dice = dict(zip(code.names, dices, strict=True))
+        mean = sum(dices) / len(dices)
+        if self.config.optimizer.schedule == "plateau":
+            self.plateau.update(mean, self.config.optimizer.plateau_patience)
+        if mean > self.best_dice:
+            self.best_dice = mean
+            self._save("best.pt")
+
+    @property
+    def _seconds(self) -> float:
+        return self._seconds_before + self._clock.elapsed
 
     def _save(self, name: str) -> None:
-        state = self.module.state_dict(), self.average, self.optimizer.state_dict()
-        checkpoint = Checkpoint(self.step, *state, self.best_dice, self.losses, dump_config(self.config))
+        if name == "last.pt":
+            self._saved_at = time.monotonic()
+        if not self.ranks.is_first:
+            return
+        checkpoint = Checkpoint(
+            self.step, self.recorded, self._stepper.state(), vars(self.plateau), self.best_dice, self.last_dice,
+            self.losses, self._seconds, self.ranks.size, dump_config(self.config),
+        )  # fmt: skip
         save_checkpoint(checkpoint, self.folder / name)
+
+    def _progress(self) -> Progress:
+        config, clock = self.config, self._clock
+        epoch, epochs = epoch_of(self.step, config)
+        dices, rates = list(self.last_dice.values()), clock.rates()
+        return Progress(
+            step=self.step,
+            steps=config.steps,
+            epoch=epoch,
+            epochs=epochs,
+            is_epoch_end=self._due(self.step)[1],
+            loss=sum(self.losses) / len(self.losses),
+            learning_rate=self._rate(self.step),
+            dice=sum(dices) / len(dices) if dices else None,
+            dice_by_name=self.last_dice,
+            best_dice=self.best_dice if dices else None,
+            patches_per_second=rates["patches_per_second"],
+            waited=rates["waited"],
+            seconds=self._seconds,
+            seconds_left=clock.elapsed / clock.steps * (config.steps - self.step),
+        )

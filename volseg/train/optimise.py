@@ -1,7 +1,7 @@
-"""One step of optimisation: optimizer, learning-rate schedule, averaged weights, precision."""
+"""One step of optimisation: optimizer, learning-rate schedule, averaged weights."""
 
+from dataclasses import dataclass
 from math import cos, pi
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +22,49 @@ def make_optimizer(module: nn.Module, settings: OptimizerConfig) -> torch.optim.
     return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=True)
 
 
-def learning_rate(step: int, steps: int, settings: OptimizerConfig) -> float:
-    """Linear warm-up to the peak, then half a cosine to zero; step counts from 1 to steps."""
+def learning_rate(step: int, steps: int, settings: OptimizerConfig, plateau_drops: int = 0) -> float:
+    """Linear warm-up to the peak, then the schedule.
+
+    `cosine`: half a cosine to zero (Loshchilov & Hutter: "SGDR", ICLR 2017, eq. 5, without restarts). `poly`:
+    (1 - progress)^power to zero (Chen et al.: "DeepLab", TPAMI 2018, section 4.1). `plateau`: constant but for the drops.
+
+    Args:
+        step: counts from 1 to steps.
+        steps: of the whole training.
+        settings: peak, warm-up and schedule.
+        plateau_drops: how often the validation has stalled so far; see Plateau.
+    """
     warm = min(settings.warmup_steps, steps)
     if step <= warm:
-        return settings.learning_rate * step / warm
-    progress = (step - warm) / max(1, steps - warm)
-    return settings.learning_rate * 0.5 * (1 + cos(pi * min(1.0, progress)))
+        shape = step / warm
+    elif settings.schedule == "plateau":
+        shape = 1.0
+    else:
+        left = 1 - min(1.0, (step - warm) / max(1, steps - warm))
+        shape = 0.5 * (1 - cos(pi * left)) if settings.schedule == "cosine" else left**settings.poly_power
+    drop = settings.plateau_factor**plateau_drops if settings.schedule == "plateau" else 1.0
+    return settings.learning_rate * shape * drop
+
+
+@dataclass
+class Plateau:
+    """Counts validations without a better Dice; `vars` gives the state for a checkpoint, as plain numbers."""
+
+    best: float = -1.0
+    stalled: int = 0
+    """Validations since the best."""
+    drops: int = 0
+    """How often the learning rate has fallen."""
+
+    def update(self, dice: float, patience: int) -> None:
+        """Note a validation; the `patience`-th in a row that is no better than the best drops the rate."""
+        if dice > self.best:
+            self.best, self.stalled = dice, 0
+            return
+        self.stalled += 1
+        if self.stalled >= patience:
+            self.stalled = 0
+            self.drops += 1
 
 
 @torch.no_grad()
@@ -59,25 +95,3 @@ def check_extents(name: str, extents: Shape, divisors: tuple[int, ...]) -> None:
         fitting[2] = 1
     if list(extents) != fitting:
         raise ConfigError(f"{name} {list(extents)} does not fit the network; use {fitting}.")
-
-
-def check_precision(
-    precision: Literal["fp32", "bf16"], device: torch.device, patch_voxels: Shape, divisors: tuple[int, ...]
-) -> None:
-    """Refuse bf16 on CPU where torch computes wrong convolution gradients without saying so.
-
-    With padding 1 the weight gradient of a 3-D convolution is garbage where the first axis is 2 voxels long (torch
-    2.13, bf16 autocast on CPU; correct in fp32 and on CUDA).
-
-    Raises:
-        ConfigError: a level of the network would be 2 voxels long on the first axis.
-    """
-    if precision == "fp32" or device.type != "cpu":
-        return
-    extents = {patch_voxels[0] // (divisors[0] // factor) for factor in range(1, divisors[0] + 1)
-               if divisors[0] % factor == 0}  # fmt: skip
-    if 2 in extents:
-        raise ConfigError(
-            f"bf16 training on CPU gives wrong gradients when a level is 2 voxels long on the first axis, as with "
-            f"patch_voxels {patch_voxels} here; use precision=fp32 or a larger patch."
-        )

@@ -1,82 +1,122 @@
-"""Training samples: which case, where, changed how. Each is drawn from (seed, step, index, rank) alone."""
+"""The batches of a training, prepared ahead of the network that waits for them."""
 
-from collections import deque
+import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
-import numpy as np
 import torch
-from numpy.random import Generator
 from torch import Tensor
 
-from volseg.geometry import Shape
-from volseg.train.augment import change_intensity, draw_patch_map, resample_patch
 from volseg.train.cache import CachedCase
-from volseg.train.settings import AugmentConfig
+from volseg.train.feeders import Feeder, RawFeeder, choose_feeder, make_feeder
+from volseg.train.sampling import PatchSampler
+from volseg.train.settings import TrainConfig
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Image patches [B, C, I, J, K] float32 and label indices [B, I, J, K] int64 for one training step."""
+    """Patches of one pass through the network, on its device."""
 
     step: int
+    micro: int
+    """Which of the batches of the step, from 0."""
     images: Tensor
+    """[B, C, I, J, K] float32; of a 2.5D network C counts neighbour slices and K is 1."""
     labels: Tensor
+    """[B, I, J, K] int64 label indices."""
 
 
-@dataclass(frozen=True, eq=False)
-class PatchSampler:
-    """Draws patches from cached cases; the same (seed, step, index, rank) always gives the same patch."""
+class BatchSource:
+    """Batches of augmented patches, each patch drawn from (seed, step, index within the step, rank) alone.
 
-    cases: Sequence[CachedCase]
-    label_count: int
-    """L, background counted."""
-    patch_voxels: Shape
-    foreground_fraction: float
-    augment: AugmentConfig
-    seed: int
-    rank: int = 0
+    Neither the number of workers nor threads or processes change a patch; augmentation on an accelerator does.
+    """
 
-    def patch(self, step: int, index: int) -> tuple[Tensor, Tensor]:
-        """The index-th patch of a step: image [C, I, J, K] and label indices [I, J, K]."""
-        rng = np.random.default_rng([self.seed, step, index, self.rank])
-        case = self.cases[int(rng.integers(len(self.cases)))]
-        patch_map = draw_patch_map(self.patch_voxels, case.grid.spacing_mm, self.augment, rng)
-        centre = self._centre(case, rng)
-        reach = np.array(patch_map.reach())
-        start = np.maximum(0, np.floor(centre).astype(int) - reach)
-        stop = np.minimum(case.shape, np.ceil(centre).astype(int) + reach + 1)
-        box = tuple(slice(a, b) for a, b in zip(start.tolist(), stop.tolist(), strict=True))
-        image = torch.from_numpy(np.asarray(case.image[(slice(None), *box)]))
-        labels = torch.from_numpy(np.asarray(case.labels[box]))
-        patch, classes = resample_patch(image, labels, self.label_count, centre - start, patch_map)
-        return change_intensity(patch, self.augment, rng), classes
+    def __init__(
+        self,
+        config: TrainConfig,
+        cases: Sequence[CachedCase],
+        label_count: int,
+        *,
+        device: torch.device,
+        rank: int = 0,
+    ) -> None:
+        """Take the cases.
 
-    def batch(self, step: int, size: int) -> Batch:
-        """All patches of a step."""
-        patches = [self.patch(step, index) for index in range(size)]
-        return Batch(step, torch.stack([p[0] for p in patches]), torch.stack([p[1] for p in patches]))
+        Args:
+            config: the training.
+            cases: at least one.
+            label_count: L, background counted.
+            device: where the network is.
+            rank: of this process among those that train together.
 
-    def batches(self, first_step: int, last_step: int, size: int, workers: int) -> Iterator[Batch]:
-        """Batches first_step..last_step in order, prepared ahead by threads."""
-        ahead = 2 * workers
-        with ThreadPoolExecutor(workers, thread_name_prefix="patches") as pool:
-            queue: deque[Future[Batch]] = deque()
-            for step in range(first_step, last_step + 1):
-                queue.append(pool.submit(self.batch, step, size))
-                if len(queue) > ahead:
-                    yield queue.popleft().result()
-            while queue:
-                yield queue.popleft().result()
+        Raises:
+            ConfigError: the sampling names an unknown label, or neighbour slices are asked for with 3D patches.
+        """
+        self.waited_seconds = 0.0
+        """How long the caller waited for batches so far."""
+        self._config = config
+        self._device = device
+        self._sampler = PatchSampler.of(config, cases, label_count, rank)
+        self._feeder: Feeder | None = None
 
-    def _centre(self, case: CachedCase, rng: Generator) -> np.ndarray:
-        """A foreground voxel by chance, else any place; moved so that the patch stays inside where it fits."""
-        shape, patch = np.array(case.shape), np.array(self.patch_voxels)
-        if case.centres and rng.random() < self.foreground_fraction:
-            voxels = case.centres[sorted(case.centres)[int(rng.integers(len(case.centres)))]]
-            centre = voxels[int(rng.integers(len(voxels)))].astype(float)
-        else:
-            centre = rng.uniform(0, shape - 1)
-        low = np.minimum((patch - 1) / 2, (shape - 1) / 2)
-        return np.clip(centre, low, shape - 1 - low)
+    @property
+    def where(self) -> str:
+        """Where patches are augmented: "threads", "processes" or "device"; "auto" before the first batch."""
+        return self._config.augment.where if self._feeder is None else self._feeder.where
+
+    def batches(self, first_step: int, last_step: int) -> Iterator[Batch]:
+        """config.accumulate batches for each step first_step..last_step, in order.
+
+        Raises:
+            TrainingError: a worker process died.
+        """
+        places = [
+            (step, micro)
+            for step in range(first_step, last_step + 1)
+            for micro in range(self._config.accumulate)
+        ]
+        if not places:
+            return
+        started = time.perf_counter()
+        if self._feeder is None:
+            self._feeder = self._start()
+        size = self._config.batch_size
+        groups = [(step, tuple(range(micro * size, (micro + 1) * size))) for step, micro in places]
+        ready = self._feeder.feed(groups)
+        for step, micro in places:
+            images, labels = next(ready)
+            batch = Batch(
+                step, micro, images.to(self._device, non_blocking=True),
+                labels.to(self._device, non_blocking=True).long(),
+            )  # fmt: skip
+            self.waited_seconds += time.perf_counter() - started
+            yield batch
+            started = time.perf_counter()
+
+    def close(self) -> None:
+        """Stop the workers; more batches start them again."""
+        if self._feeder is not None:
+            self._feeder.close()
+            self._feeder = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _start(self) -> Feeder:
+        where, workers = self._config.augment.where, self._config.workers
+        if where == "auto":
+            return choose_feeder(self._sampler, workers, self._device)
+        if where == "device":
+            return RawFeeder(self._sampler, workers, self._device)
+        return make_feeder(where, self._sampler, workers, self._device)

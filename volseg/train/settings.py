@@ -5,12 +5,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
+    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SerializeAsAny,
+    Tag,
 )
 
 from volseg.config import Config
@@ -45,6 +47,16 @@ AnyPreprocess = Annotated[SerializeAsAny[PreprocessStep], _found_in(PREPROCESS)]
 AnyPostprocess = Annotated[SerializeAsAny[PostprocessStep], _found_in(POSTPROCESS)]
 AnyLoss = Annotated[SerializeAsAny[Loss], _found_in(LOSSES)]
 AnyLocate = Annotated[SerializeAsAny[LocateStep], _found_in(LOCATE)]
+
+
+def _postprocess_kind(value: Any) -> str:
+    return "choose" if isinstance(value, str) else "steps"
+
+
+Postprocess = Annotated[
+    Annotated[tuple[AnyPostprocess, ...], Tag("steps")] | Annotated[Literal["choose"], Tag("choose")],
+    Discriminator(_postprocess_kind),  # so that a mistake in a step is told once
+]
 
 
 class SplitConfig(Config):
@@ -190,7 +202,7 @@ class TrainConfig(Config):
     tile: TileInfo
     mirror_axes: tuple[Literal[0, 1, 2], ...] = ()
     """At inference, average the logits over flips of these axes."""
-    postprocess: tuple[AnyPostprocess, ...] | Literal["choose"] = ()
+    postprocess: Postprocess = ()
     """`choose`: keep the largest component of a label only where that raises the Dice of the held-out cases."""
     locate: AnyLocate | None = None
     """How the model finds in a larger scan what it was trained on; None takes every scan as a whole."""

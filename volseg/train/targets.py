@@ -1,7 +1,7 @@
 """What the network is to say: one channel per label (softmax) or per region (sigmoid)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,14 +18,22 @@ class Target:
     """[B, N, I, J, K] float32 of 0 and 1."""
     exclusive: bool
     """Channels exclude each other and the first is background (softmax); otherwise each stands alone (sigmoid)."""
+    _derived: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Of logits [B, N, I, J, K], float32."""
-        return logits.float().softmax(dim=1) if self.exclusive else logits.float().sigmoid()
+        """Of logits [B, N, I, J, K], float32 or more precise."""
+        return widened(logits).softmax(dim=1) if self.exclusive else widened(logits).sigmoid()
 
     def foreground(self, channels: Tensor) -> Tensor:
         """Of anything [..., N] by channel, the part that is not background."""
         return channels[..., 1:] if self.exclusive else channels
+
+    @torch.no_grad()
+    def derived(self, key: str, derive: Callable[[], Tensor]) -> Tensor:
+        """What `derive` makes of this truth, made once: the deep-supervision heads share one target."""
+        if key not in self._derived:
+            self._derived[key] = derive()
+        return self._derived[key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,3 +72,8 @@ def channel_rule(labels: LabelTable, regions: Sequence[LabelRegion] = ()) -> Cha
     if regions:
         return ChannelRule(tuple(region.paint for region in regions), exclusive=False)
     return ChannelRule((0, *labels.values))
+
+
+def widened(logits: Tensor) -> Tensor:
+    """In float32, or in float64 if they are: half precision is too coarse for sums over a patch."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

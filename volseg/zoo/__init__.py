@@ -1,5 +1,6 @@
-"""The model packages that come with volseg, by name."""
+"""The model packages that come with volseg, by name; and those of one's own, by path."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -13,6 +14,43 @@ _FOLDER = Path(__file__).parent
 def packages() -> dict[str, Path]:
     """The bundled packages: name to file, sorted by name."""
     return {path.stem: path for path in sorted(_FOLDER.glob(f"*{SUFFIX}"))}
+
+
+def find_all(models: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files of one model or of several, in order: each a bundled model's name, a package, or a run folder.
+
+    A run folder stands for the packages of its folds, `fold0/NAME.volseg`, `fold1/NAME.volseg` and so on, or where it has
+    no such folders for the one package in it.
+
+    Raises:
+        PackageError: no model is given, no such model, or a folder without packages or with packages of several names.
+    """
+    each = [models] if isinstance(models, (str, Path)) else models
+    if not each:
+        raise PackageError("no model is given; give the name of a bundled model or the path of a package.")
+    return [
+        path for model in each for path in ([find(model)] if not _is_folder(model) else _in_folder(model))
+    ]
+
+
+def _is_folder(model: str | Path) -> bool:
+    return str(model) != "" and Path(model).is_dir() and str(model) not in packages()
+
+
+def _in_folder(folder: str | Path) -> list[Path]:
+    found = sorted(Path(folder).glob(f"fold[0-9]*/*{SUFFIX}")) or sorted(Path(folder).glob(f"*{SUFFIX}"))
+    names = sorted({path.name for path in found})
+    if not found:
+        raise PackageError(
+            f"{folder}: there is no model package in this folder; expected the folds of a training (fold0/NAME{SUFFIX}, "
+            f"fold1/NAME{SUFFIX}, ...) or one package."
+        )
+    if len(names) > 1:
+        raise PackageError(
+            f"{folder}: the folder holds packages of several names, of which one is wanted: {', '.join(names)}. Give the "
+            "package files themselves, once for each."
+        )
+    return found
 
 
 def find(name_or_path: str | Path) -> Path:

@@ -49,6 +49,7 @@ def test_simpleitk_sees_the_same_volume(spec: SeriesSpec, folder: Path):
     _check_same(volume, _grid_of(image), SimpleITK.GetArrayFromImage(image).T, spec)
 
 
+@pytest.mark.tools
 @needs_dcm2niix
 @pytest.mark.parametrize("spec", PLAIN.values(), ids=PLAIN.keys())
 def test_dcm2niix_sees_the_same_volume(spec: SeriesSpec, folder: Path, tmp_path: Path):
@@ -58,6 +59,7 @@ def test_dcm2niix_sees_the_same_volume(spec: SeriesSpec, folder: Path, tmp_path:
     _check_same(volume, Grid(image.shape[:3], image.affine), np.asarray(image.dataobj), spec)
 
 
+@pytest.mark.tools
 @needs_dcm2niix
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_dcm2niix_sees_the_same_enhanced_volume(modality: str, folder: Path, tmp_path: Path):

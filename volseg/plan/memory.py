@@ -1,0 +1,154 @@
+"""What one training step holds in memory, found without a device: the step runs on tensors that have no data."""
+
+import weakref
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from volseg.errors import ConfigError
+from volseg.models import Architecture
+from volseg.train.losses.heads import training_loss
+from volseg.train.settings import LossConfig
+from volseg.train.targets import Target
+
+Optimizer = Literal["adamw", "sgd"]
+
+GIB = 1 << 30
+
+FIXED_BYTES = {"cpu": GIB * 5 // 8, "cuda": GIB}
+"""The interpreter, torch and its libraries (0.4 GiB of resident memory on CPU, plus the data that is being prepared); on
+CUDA the context with its kernels (0.5 GiB) and the work space of the convolutions."""
+
+SLACK = {"cpu": 1.20, "cuda": 1.15}
+"""What the allocator and the work space of the convolutions take beyond the tensors: measured on CPU
+(tests/plan/test_memory.py), granted on CUDA."""
+
+_STATES = {"adamw": 2, "sgd": 1}
+_PARAMETER_BYTES = 4
+_MANY = 1024
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """What, besides the extents of a patch, decides how much memory a network takes in training."""
+
+    architecture: Architecture
+    in_channels: int
+    out_channels: int
+    exclusive: bool = True
+    """Softmax over the channels; otherwise a sigmoid each."""
+    half: bool = False
+    """Activations in two bytes (bf16 or fp16 autocast) instead of four."""
+
+
+def training_bytes(
+    shape: NetworkShape,
+    patch_voxels: tuple[int, ...],
+    batch_size: int,
+    *,
+    optimizer: Optimizer = "adamw",
+    device: Literal["cpu", "cuda"] = "cuda",
+) -> int:
+    """Bytes at the peak of a training step.
+
+    (parameters x (weights + optimiser states + average) + peak of the step's own tensors) x SLACK + FIXED_BYTES. The peak
+    of the step (activations kept for the backward pass, logits, gradients) is proportional to the voxels of a batch but
+    for the gradients of the weights, so one run tells it for every patch whose extents suit the network.
+
+    Args:
+        shape: the network and its precision.
+        patch_voxels: extents of a patch; multiples of the network's divisors. A last extent of 1 is left out in 2D.
+        batch_size: patches at once.
+        optimizer: AdamW keeps two states per weight, SGD one.
+        device: what the fixed part is of.
+
+    Raises:
+        ConfigError: the architecture cannot be run without data.
+    """
+    fixed, per_voxel, parameters = _step_bytes(shape)
+    kept = parameters * _PARAMETER_BYTES * (2 + _STATES[optimizer])
+    step = fixed + per_voxel * prod(patch_voxels) * batch_size
+    return round((kept + step) * SLACK[device]) + FIXED_BYTES[device]
+
+
+def parameter_count(shape: NetworkShape) -> int:
+    """Number of trained numbers."""
+    return _step_bytes(shape)[2]
+
+
+@lru_cache(maxsize=512)
+def _step_bytes(shape: NetworkShape) -> tuple[float, float, int]:
+    """(bytes whatever the extents, bytes per voxel of a batch, number of parameters)."""
+    with torch.device("meta"):
+        network = shape.architecture.build(shape.in_channels, shape.out_channels)
+    dtype = torch.bfloat16 if shape.half else torch.float32
+    network = network.to(dtype).train()
+    divisors: tuple[int, ...] = getattr(network, "divisors", (16,) * 3)
+    # Twice the divisors: an instance norm refuses a single voxel per channel.
+    extents = tuple(2 * divisor for divisor in divisors)
+    # Many patches, so that the activations outweigh the gradients of the weights and set the time of the peak.
+    per_voxel = _peak_bytes(network, shape, extents, _MANY) / (prod(extents) * _MANY)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    # In autocast weights and their gradients are four bytes, with two-byte copies of the weights for the step.
+    gradients = parameters * _PARAMETER_BYTES * (1.5 if shape.half else 1.0)
+    return gradients, per_voxel, parameters
+
+
+def _peak_bytes(network: torch.nn.Module, shape: NetworkShape, extents: tuple[int, ...], batch: int) -> int:
+    """The most bytes that one step's tensors take at a time, weights not counted."""
+    dtype = torch.bfloat16 if shape.half else torch.float32
+    images = torch.empty((batch, shape.in_channels, *extents), dtype=dtype, device="meta")
+    # The loss takes three axes: a 2D patch is one voxel thick.
+    padded = (*extents, 1)[: max(3, len(extents))]
+    target = Target(torch.empty((batch, shape.out_channels, *padded), device="meta"), shape.exclusive)
+    network.zero_grad(set_to_none=True)
+    with _LiveBytes() as live:
+        live.start(images, target.one_hot)
+        try:
+            heads = network(images)
+            heads = heads if isinstance(heads, list) else [heads]
+            logits = [head.reshape(*head.shape[:2], *padded) for head in heads]
+            training_loss(logits, target, LossConfig(), progress=0.5).backward()
+        except (RuntimeError, NotImplementedError) as error:
+            name = getattr(shape.architecture, "name", "?")
+            raise ConfigError(
+                f"the memory of '{name}' cannot be told without running it ({error}); give patch_voxels and batch_size in "
+                "a configuration of your own."
+            ) from error
+    return live.peak
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Adds up the bytes of all tensors alive, by their storages, as operations make and drop them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: dict[int, Any] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.start(*(leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)))
+        return result
+
+    def start(self, *tensors: Tensor) -> None:
+        """Count these tensors, unless their storages are counted already."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            key = storage._cdata
+            if key in self._known:
+                continue
+            size = storage.nbytes()
+            self._known[key] = weakref.finalize(storage, self._drop, key, size)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+
+    def _drop(self, key: int, size: int) -> None:
+        del self._known[key]
+        self.now -= size

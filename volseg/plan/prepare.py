@@ -1,0 +1,102 @@
+"""From a dataset folder to the settings of a training: planned once, kept in a folder, and read from there ever after."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from volseg.config import dump_config, load_config
+from volseg.datasets.recognise import Recognition, recognise
+from volseg.errors import ConfigError
+from volseg.io.atomic import replacing
+from volseg.package.fingerprint import Fingerprint
+from volseg.plan.budget import fit_budget
+from volseg.plan.fingerprint import measure_fingerprint
+from volseg.plan.planner import Plan, plan_training
+from volseg.plan.request import PlanRequest
+from volseg.plan.throughput import measure_step
+from volseg.plan.write import FINGERPRINT_FILE, PLAN_FILE, write_plan
+
+REQUEST_FILE = "request.yaml"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A folder with a plan."""
+
+    path: Path
+    """Of the configuration."""
+    recognition: Recognition
+    plan: Plan | None
+    """The plan, where it was made now; None where it was there."""
+
+
+def prepare(
+    root: Path,
+    folder: Path,
+    request: PlanRequest,
+    *,
+    layout: str | None = None,
+    report: Callable[[int, int], None] | None = None,
+    found: Callable[[Recognition], None] | None = None,
+    measured: Callable[[Fingerprint], None] | None = None,
+) -> Prepared:
+    """Recognise a collection, measure it and plan its training; what an earlier call left in the folder is kept.
+
+    Args:
+        root: the collection, as it was downloaded.
+        folder: receives plan.yaml (which may be edited), fingerprint.json, splits.json and request.yaml.
+        request: what the plan must keep to.
+        layout: the kind of collection, where it could be several.
+        report: called after each case that was measured, with how many of how many.
+        found: called once the collection is recognised.
+        measured: called once it is measured.
+
+    Raises:
+        ConfigError: the folder holds a plan made from another request.
+        VolsegError: the collection is unknown, cannot be read, or the request cannot be met.
+    """
+    recognition = recognise(root, layout)
+    if found is not None:
+        found(recognition)
+    path = folder / PLAN_FILE
+    if path.exists():
+        _check_same_request(folder, request)
+        return Prepared(path, recognition, None)
+    dataset, cases = recognition.dataset, recognition.dataset()
+    fingerprint = _known_fingerprint(folder) or measure_fingerprint(cases, dataset, progress=report)
+    if measured is not None:
+        measured(fingerprint)
+    plan_for = partial(plan_training, dataset, fingerprint)
+    if request.budget_seconds is None:
+        plan = plan_for(request)
+    else:
+        measure = partial(measure_step, device=request.device)
+        plan = fit_budget(request.budget_seconds, plan_for, request, measure=measure)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / REQUEST_FILE) as unfinished:
+        unfinished.write_text(dump_config(request), encoding="utf-8")
+    return Prepared(path, recognition, write_plan(plan, folder, cases))
+
+
+def _known_fingerprint(folder: Path) -> Fingerprint | None:
+    """That of an earlier plan whose plan.yaml was removed to plan again."""
+    path = folder / FINGERPRINT_FILE
+    return Fingerprint.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _check_same_request(folder: Path, request: PlanRequest) -> None:
+    path = folder / REQUEST_FILE
+    if not path.is_file():
+        return
+    before = load_config(path, PlanRequest)
+    changed = [
+        f"{name} (then {getattr(before, name)}, now {getattr(request, name)})"
+        for name in PlanRequest.model_fields
+        if getattr(before, name) != getattr(request, name) and name != "fold"
+    ]
+    if changed:
+        raise ConfigError(
+            f"{folder / PLAN_FILE}: was planned with another {' and '.join(changed)}. Ask for the same, edit the file, or plan "
+            "into another folder."
+        )
