@@ -8,8 +8,11 @@ import pytest
 import volseg
 from pipelines.quickstart import SAMPLE, quickstart
 from pipelines.score_held_out import score_held_out
+from pipelines.train_brats import train_brats
+from pipelines.train_lits import train_lits
 
-PIPELINES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.py"))
+ROOT = Path(__file__).parents[1]
+PIPELINES = sorted((ROOT / "pipelines").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
@@ -34,10 +37,25 @@ def test_quickstart(tmp_path: Path):
 
 
 def test_score_held_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    root = Path(__file__).parents[1]
-    config = root / "configs" / "smoke" / "train_phantom.yaml"
-    overrides = [f"dataset.root={root / 'data_samples' / 'msd_phantom'}"]
+    config = ROOT / "configs" / "smoke" / "train_phantom.yaml"
+    overrides = [f"dataset.root={ROOT / 'data_samples' / 'msd_phantom'}"]
     dice = score_held_out(config, overrides, model="hippocampus", csv=tmp_path / "scores.csv")
     assert set(dice) == {"Anterior", "Posterior"}  # a model that never saw a phantom: only the way is tested
     assert "(1 cases)" in capsys.readouterr().out
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 3
+
+
+def test_train_lits(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    overrides = [f"dataset.root={ROOT / 'data_samples' / 'LiTS_phantom'}"]
+    dice = train_lits(ROOT / "configs/smoke/train_lits.yaml", overrides, tmp_path / "run")
+    assert dice["Liver"] > 0.7
+    assert "of 2 separate pieces found" in capsys.readouterr().out
+    assert (tmp_path / "run" / "lits_smoke.volseg").is_file()
+
+
+def test_train_brats(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    overrides = [f"dataset.root={ROOT / 'data_samples' / 'BraTS_phantom'}"]
+    dice = train_brats(ROOT / "configs/smoke/train_brats.yaml", overrides, tmp_path / "run")
+    assert set(dice) >= {"Whole tumour", "Tumour core", "Enhancing tumour"}
+    assert dice["Whole tumour"] > 0.7
+    assert (tmp_path / "run" / "preview.png").read_bytes().startswith(b"\x89PNG")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from volseg.io.dicom.reading import read_series
     from volseg.labels import Label, LabelTable
     from volseg.report.preview import draw_preview
-    from volseg.train.split import held_out_cases
+    from volseg.train.run import train_model
     from volseg.train.scoring import score_cases
     from volseg.volume import LabelMap, Volume
 
@@ -46,6 +46,7 @@ __all__ = [
     "read_volume",
     "score_cases",
     "summarise",
+    "train_model",
     "write_label_map",
     "write_scores",
     "write_volume",
@@ -69,6 +70,7 @@ _HOMES = {
     "read_volume": "volseg.io",
     "score_cases": "volseg.train.scoring",
     "summarise": "volseg.evaluate",
+    "train_model": "volseg.train.run",
     "write_label_map": "volseg.io",
     "write_scores": "volseg.evaluate",
     "write_volume": "volseg.io",

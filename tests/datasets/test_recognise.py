@@ -48,9 +48,7 @@ def test_the_folder_around_will_do(tmp_path: Path, name: str) -> None:
 
 def test_several_layouts_are_an_error_that_says_how_to_choose(tmp_path: Path) -> None:
     touch(tmp_path, [*LITS, *KITS])
-    message = (
-        r"could be 2 datasets: kits \(1 folders.*\); lits \(.*\)\. To choose, say which: --layout kits"
-    )
+    message = r"could be 2 datasets: kits \(1 folders.*\); lits \(.*\)\. To choose, say which: --layout kits"
     with pytest.raises(InputError, match=message):
         recognise(tmp_path)
 

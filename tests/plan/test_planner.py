@@ -221,6 +221,7 @@ def test_a_written_plan_is_for_reading(written):
         assert lines[at - 1].startswith("# "), field
     assert max(map(len, lines)) <= 130
     assert "learning_rate: 0.001" in text
+    assert "batch_size: 2" in text
     assert "mlflow" not in text, "what is as usual is left out"
     assert set(yaml.safe_load(text)) < set(TrainConfig.model_fields)
     assert plan_text(plan.config, {}, folder) != text

@@ -235,8 +235,8 @@ def test_a_rank_that_dies_stops_the_other_with_a_message(by_hand, tmp_path, dead
 @pytest.mark.slow
 @pytest.mark.parametrize("told", [0, 1])
 def test_sigterm_to_one_rank_stops_all_at_one_step_and_resumes_exactly(by_hand, tmp_path, told):
-    _, whole = run_two(tmp_path, "whole", "steps=60", "validation.every_steps=25")
-    processes = by_hand([ENTRY, tmp_path / "parts", *FAST, "steps=60", "validation.every_steps=25"])
+    _, whole = run_two(tmp_path, "whole", "steps=24", "validation.every_steps=10")
+    processes = by_hand([ENTRY, tmp_path / "parts", *FAST, "steps=24", "validation.every_steps=10"])
     wait_for(processes[0], "step 5")
     processes[told].send_signal(signal.SIGTERM)
     ends = [process.communicate(timeout=60) for process in processes]
@@ -245,6 +245,6 @@ def test_sigterm_to_one_rank_stops_all_at_one_step_and_resumes_exactly(by_hand, 
     assert saved[0] == saved[1]
     assert saved[0].startswith("saved at step ")
     assert saved[0].endswith("; go on with --resume")
-    _, resumed = run_two(tmp_path, "parts", "--resume", "steps=60", "validation.every_steps=25")
+    _, resumed = run_two(tmp_path, "parts", "--resume", "steps=24", "validation.every_steps=10")
     assert same(resumed[0], whole[0])
     assert same(resumed[1], whole[1])

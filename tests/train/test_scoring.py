@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from volseg.cases import read_case
+from volseg.config import dump_config
 from volseg.errors import ConfigError
-from volseg.evaluate import read_scores
+from volseg.evaluate import read_scores, write_scores
 from volseg.labels import LabelRegion, LabelTable
 from volseg.package import load_package
 from volseg.postprocess.components import KeepLargest
@@ -14,6 +15,7 @@ from volseg.train.run import run_training
 from volseg.train.scoring import (
     cases_in_words,
     chosen_predictions,
+    cross_validation_scores,
     folds_postprocess,
     held_out_predictions,
     score_cases,
@@ -139,6 +141,19 @@ def test_one_pass_of_the_network_serves_choosing_and_scoring(speckled):
         assert {score.dice for score in score_prediction(held_out, package.info)} == {1.0}
 
 
+def test_regions_of_one_case_are_not_taken_for_two_runs(speckled, phantom_config, tmp_path):
+    package, cases = speckled
+    package.info.label_regions += (LabelRegion("back alone", (4,), 4),)
+    (tmp_path / "f0").mkdir()
+    (tmp_path / "f0" / "config.yaml").write_text(dump_config(phantom_config("split.fold=0")))
+    scores = score_cases(package, cases, device="cpu")
+    write_scores(scores, tmp_path / "f0" / "scores.csv")
+    config = phantom_config("split.fold=all", f"cross_validation=[{tmp_path / 'f0'}]")
+    assert cross_validation_scores(config, ["a", "b", "c"]) == scores
+    with pytest.raises(ConfigError, match="c is no case"):
+        cross_validation_scores(config, ["a", "b"])
+
+
 def test_the_words_say_where_postprocessing_was_chosen(phantom_config, tmp_path):
     assert "chosen" not in cases_in_words(phantom_config())
     assert "chosen on these same cases" in cases_in_words(phantom_config("postprocess=choose"))
@@ -160,3 +175,4 @@ def test_a_model_of_all_cases_takes_the_steps_of_its_folds(train, tmp_path):
     (tmp_path / "f1" / "phantom.volseg").unlink()
     with pytest.raises(ConfigError, match=r"phantom\.volseg: the package .* is missing"):
         train("again", "split.fold=all", "postprocess=choose", runs)
+    assert not (tmp_path / "again").exists()

@@ -3,9 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from volseg.datasets import Case
 from volseg.evaluate import Score
-from volseg.io import read_label_map, read_volume
 from volseg.labels import LabelRegion, LabelTable
 from volseg.metrics import dice
 from volseg.train.cache import build_cache
@@ -110,13 +108,8 @@ def scores(case, *dices):
 def test_the_worst_cases_are_drawn_worst_first(make_case, tmp_path):
     cases = [make_case(name) for name in "abc"]
     found = scores("a", 0.9, 0.8) + scores("b", 0.1, 0.9) + scores("c", 0.7, 0.7) + scores("elsewhere", 0, 0)
-    seen = []
-
-    def predict(volume):
-        seen.append(volume)
-        return read_label_map(cases[0].label)
-
-    pictures = draw_worst(found, cases, predict, tmp_path / "previews", count=2)
+    maps = {case.id: cases[0].label for case in cases}
+    pictures = draw_worst(found, cases, maps, tmp_path / "previews", count=2)
     assert [path.name for path in pictures] == [
         "worst_1_b_found.png",
         "worst_1_b_true.png",
@@ -124,11 +117,8 @@ def test_the_worst_cases_are_drawn_worst_first(make_case, tmp_path):
         "worst_2_c_true.png",
     ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
-    assert len(seen) == 2
-    assert isinstance(cases[0], Case)
-    assert read_volume(cases[0].images).grid.is_same(seen[0].grid)
 
 
 def test_no_pictures_asked_for_makes_no_folder(make_case, tmp_path):
-    assert draw_worst(scores("a", 1), [make_case("a")], lambda volume: None, tmp_path / "no", count=0) == []
+    assert draw_worst(scores("a", 1), [make_case("a")], {}, tmp_path / "no", count=0) == []
     assert not (tmp_path / "no").exists()

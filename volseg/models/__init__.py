@@ -20,7 +20,8 @@ class Architecture(Step):
 
         It takes [B, C, I, J, K] (2D: [B, C, I, J]) and gives logits [B, L, ...] of the same extents, in training mode
         possibly a list of them, the last being the one that counts. Its attribute `divisors` has an integer per axis,
-        of which the input's extents must be multiples.
+        of which the input's extents must be multiples; its attribute `heads` holds the last layers by name, each with a
+        bias per label.
 
         Args:
             in_channels: C.

@@ -20,6 +20,8 @@ from volseg.train.settings import TrainConfig
 FINGERPRINT_FILE, PLAN_FILE, SPLITS_FILE = "fingerprint.json", "plan.yaml", "splits.json"
 
 _WIDTH = 110
+_ALWAYS = {"batch_size", "validation"}
+"""Shown even where they are as usual."""
 _IN_FULL = {"split", "architecture", "sampling", "augment", "optimizer", "validation"}
 """Blocks that people edit most: every field is written, also where it is as usual."""
 
@@ -82,7 +84,7 @@ def plan_text(config: TrainConfig, reasons: Mapping[str, str], path: Path) -> st
         value = getattr(config, name)
         if name in reasons:
             lines += ["", *_comment(reasons[name])]
-        elif _is_usual(config, name):
+        elif name not in _ALWAYS and _is_usual(config, name):
             continue
         lines.append(_yaml(name, _in_full(value) if name in _IN_FULL else _shown(value)))
     return "\n".join(lines) + "\n"

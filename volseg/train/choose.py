@@ -148,9 +148,7 @@ class _Trial:
         numbers = f"; with it the mean Dice goes from {dice}; {changed} of {len(after)} cases change, the worst by {(then - before).min():+.4f}"
         return _Verdict(after, float(rises.mean()), refusal, numbers)
 
-    def _dice(
-        self, kept: list[Mask], parts: Sequence[tuple[str, list[int]]]
-    ) -> npt.NDArray[np.float64]:
+    def _dice(self, kept: list[Mask], parts: Sequence[tuple[str, list[int]]]) -> npt.NDArray[np.float64]:
         """[cases, parts]."""
         return np.array(
             [

@@ -21,6 +21,7 @@ from volseg.train.interrupt import PausedError, StopRequest
 from volseg.train.log import Row
 from volseg.train.optimise import Plateau, check_extents, learning_rate
 from volseg.train.patches import Batch, BatchSource
+from volseg.train.priors import channel_shares, start_at_shares
 from volseg.train.precision import choose_precision
 from volseg.train.record import Clock, Progress, Recorder, epoch_of
 from volseg.train.resume import changed_settings
@@ -75,14 +76,13 @@ class Trainer:
         self._rule = index_rule(channel_rule(config.dataset.labels(), regions), data.label_values)
         torch.manual_seed(config.seed)
         module = self._build()
+        start_at_shares(module, channel_shares(data.training, data.code), exclusive=data.code.exclusive)
         divisors = cast(tuple[int, ...], module.divisors)
-        for name, extents in (
-            ("patch_voxels", config.patch_voxels),
-            ("tile.tile_voxels", config.tile.tile_voxels),
-        ):
-            check_extents(name, extents, divisors)
+        check_extents("patch_voxels", config.patch_voxels, divisors)
+        check_extents("tile.tile_voxels", config.tile.tile_voxels, divisors)
+        architecture = config.architecture
         self.precision, self.precision_reason = choose_precision(
-            config.precision, self.device, config.patch_voxels, config.architecture, in_channels=self._in_channels
+            config.precision, self.device, config.patch_voxels, architecture, in_channels=self._in_channels
         )
         self._stepper = Stepper(module, config, data.code, precision=self.precision, ranks=ranks)
         self.plateau = Plateau()

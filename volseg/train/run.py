@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from volseg.config import dump_config
+from volseg.config import dump_config, load_config
 from volseg.datasets import Case
 from volseg.errors import OutputError
 from volseg.train.cache import build_cache
@@ -70,6 +70,22 @@ def run_training(
         weights = {name: value.cpu().numpy() for name, value in trainer.average.items()}
         export_package(config, weights, split, folder, device=device)
     return package
+
+
+def train_model(
+    config: Path,
+    folder: Path,
+    overrides: Sequence[str] = (),
+    *,
+    device: str = "auto",
+    report: Callable[[Progress], None] = lambda _: None,
+) -> Path:
+    """Train as a configuration file says, with settings changed like "steps=500"; see run_training.
+
+    Returns:
+        The path of the package.
+    """
+    return run_training(load_config(config, TrainConfig, overrides), folder, device=device, report=report)
 
 
 def fold_folder(folder: Path, config: TrainConfig) -> Path:

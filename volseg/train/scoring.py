@@ -148,6 +148,8 @@ def cross_validation_scores(config: TrainConfig, case_ids: Sequence[str]) -> lis
         raise ConfigError(
             "cross_validation is for split.fold = all; a run with a held-out fold has its own scores."
         )
+    if config.postprocess == "choose":
+        folds_postprocess(config)  # its mistakes are told before the training, too
     scores: list[Score] = []
     for folder in config.cross_validation:
         run = _finished_run(folder)
@@ -156,11 +158,12 @@ def cross_validation_scores(config: TrainConfig, case_ids: Sequence[str]) -> lis
                 f"{folder}: is of another split ({run.split}); the runs must share folds, seed and file."
             )
         scores += read_scores(folder / "scores.csv")
-    repeated = [name for name, count in Counter((s.case, s.label) for s in scores).items() if count > 1]
+    counts = Counter((score.case, score.label, score.name) for score in scores)
+    repeated = [case for (case, _, _), count in counts.items() if count > 1]
     unknown = sorted({score.case for score in scores} - set(case_ids))
     if repeated or unknown:
         raise ConfigError(
-            f"cross_validation: {few([name for name, _ in repeated] or unknown, 3)} "
+            f"cross_validation: {few(sorted(set(repeated)) or unknown, 3)} "
             f"{'is held out by two runs' if repeated else 'is no case of the dataset'}; name one run for each fold."
         )
     return scores
