@@ -21,8 +21,8 @@ from volseg.train.interrupt import PausedError, StopRequest
 from volseg.train.log import Row
 from volseg.train.optimise import Plateau, check_extents, learning_rate
 from volseg.train.patches import Batch, BatchSource
-from volseg.train.priors import channel_shares, start_at_shares
 from volseg.train.precision import choose_precision
+from volseg.train.priors import channel_shares, start_at_shares
 from volseg.train.record import Clock, Progress, Recorder, epoch_of
 from volseg.train.resume import changed_settings
 from volseg.train.settings import TrainConfig
