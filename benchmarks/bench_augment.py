@@ -54,10 +54,10 @@ def region(channels: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def volseg(kind: str) -> Contender:
-    from volseg.train.augment import augment_patch
-    from volseg.train.augment_settings import AugmentConfig
-    from volseg.train.augment_spatial import draw_patch_map
-    from volseg.train.boxes import part_inside, read_box, read_part
+    from volseg.train.samples.augment import augment_patch
+    from volseg.train.samples.augment_settings import AugmentConfig
+    from volseg.train.samples.augment_spatial import draw_patch_map
+    from volseg.train.samples.boxes import part_inside, read_box, read_part
 
     spatial, intensity = chances(kind)
     augment = AugmentConfig(

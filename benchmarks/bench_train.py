@@ -66,8 +66,8 @@ def cases() -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def volseg_loop(folder: Path, augment: dict[str, Any]) -> Run:
+    from volseg.train.data import load_data
     from volseg.train.loop import Trainer
-    from volseg.train.run import load_data
     from volseg.train.split import split_cases
 
     fields = yaml.safe_load((Path(__file__).parents[1] / "configs/smoke/train_phantom.yaml").read_text())

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from volseg.io.dicom.reading import read_series
     from volseg.labels import Label, LabelTable
     from volseg.report.preview import draw_preview
+    from volseg.train.outcome.scoring import score_cases
     from volseg.train.run import train_model
-    from volseg.train.scoring import score_cases
+    from volseg.train.split import held_out_cases
     from volseg.volume import LabelMap, Volume
 
     __version__: str
@@ -68,7 +69,7 @@ _HOMES = {
     "read_label_map": "volseg.io",
     "read_series": "volseg.io.dicom.reading",
     "read_volume": "volseg.io",
-    "score_cases": "volseg.train.scoring",
+    "score_cases": "volseg.train.outcome.scoring",
     "summarise": "volseg.evaluate",
     "train_model": "volseg.train.run",
     "write_label_map": "volseg.io",

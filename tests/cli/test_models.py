@@ -58,6 +58,7 @@ def test_info_tells_regions_slices_and_the_fingerprint(volseg_cli, tiny_package,
         "spacing_mm": [spread, spread, {**spread, "median": 0.7}],
         "shape": [spread] * 3,
         "size_mm": [{**spread, "low": 150.2, "high": 211.8}] * 3,
+        "nonzero_mm": [spread] * 3,
         "nonzero_fraction": spread,
         "channels": [
             {

@@ -16,8 +16,8 @@ from volseg.infer.sliding import logit_slabs
 from volseg.infer.tiles import Tile, read_slices
 from volseg.models import MODELS, Architecture
 from volseg.package import ChannelInfo, Package, TileInfo
-from volseg.train.augment_settings import AugmentConfig
-from volseg.train.sampling import PatchSampler
+from volseg.train.samples.augment_settings import AugmentConfig
+from volseg.train.samples.sampling import PatchSampler
 from volseg.train.settings import SamplingConfig
 from volseg.volume import Volume
 

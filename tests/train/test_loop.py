@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from volseg.errors import ConfigError, InputError, TrainingError
 from volseg.train import loop
 from volseg.train.checkpoint import load_checkpoint
+from volseg.train.data import load_data
 from volseg.train.distributed import Ranks
 from volseg.train.interrupt import PausedError
-from volseg.train.log import read_log
 from volseg.train.loop import Trainer
-from volseg.train.run import load_data
+from volseg.train.records.log import read_log
 from volseg.train.split import split_cases
 from volseg.train.step import Stepper
 

@@ -2,8 +2,8 @@ import torch
 
 from volseg.labels import LabelRegion, LabelTable
 from volseg.models.unetpp import UNetPlusPlus
-from volseg.train.cache import build_cache
 from volseg.train.priors import channel_shares, start_at_shares
+from volseg.train.samples.cache import build_cache
 from volseg.train.targets import TargetCode
 
 LABELS = LabelTable.from_names(("a", "b"))

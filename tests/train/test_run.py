@@ -7,9 +7,10 @@ from volseg.infer.predictor import check_golden
 from volseg.io import read_label_map, read_volume
 from volseg.package import load_package
 from volseg.train.checkpoint import load_checkpoint
-from volseg.train.log import read_log
+from volseg.train.data import load_data
 from volseg.train.loop import Trainer
-from volseg.train.run import load_data, run_training
+from volseg.train.records.log import read_log
+from volseg.train.run import run_training
 from volseg.train.settings import TrainConfig
 from volseg.train.split import split_cases
 

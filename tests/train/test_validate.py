@@ -6,9 +6,9 @@ from torch import nn
 from volseg.evaluate import Score
 from volseg.labels import LabelRegion, LabelTable
 from volseg.metrics import dice
-from volseg.train.cache import build_cache
 from volseg.train.distributed import Ranks
-from volseg.train.previews import draw_worst
+from volseg.train.outcome.previews import draw_worst
+from volseg.train.samples.cache import build_cache
 from volseg.train.targets import TargetCode, channel_rule
 from volseg.train.validate import index_rule, region_dice, validation_dice
 

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 
 from volseg.config import load_config
 from volseg.errors import VolsegError
+from volseg.train.data import load_data
 from volseg.train.distributed import open_ranks
 from volseg.train.interrupt import PausedError
 from volseg.train.loop import Trainer
-from volseg.train.run import load_data
 from volseg.train.settings import TrainConfig
 from volseg.train.split import split_cases
 

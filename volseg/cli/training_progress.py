@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from volseg.train.record import Progress
+    from volseg.train.records.record import Progress
 
 
 @contextmanager

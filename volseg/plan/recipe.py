@@ -6,7 +6,7 @@ from typing import Literal
 
 from volseg.labels import LabelTable
 from volseg.package.fingerprint import Fingerprint, LabelPrint
-from volseg.train.augment_settings import AugmentConfig
+from volseg.train.samples.augment_settings import AugmentConfig
 from volseg.train.settings import OptimizerConfig, SamplingConfig, SplitConfig, ValidationConfig
 
 PASSES = 60

@@ -18,8 +18,8 @@ from volseg.package.fingerprint import Fingerprint
 from volseg.plan.spacing import turned
 from volseg.preprocess.spatial import Orient, Respace
 from volseg.train.distributed import ALONE
-from volseg.train.patches import Batch
 from volseg.train.precision import choose_precision
+from volseg.train.samples.patches import Batch
 from volseg.train.settings import TrainConfig
 from volseg.train.step import Stepper
 from volseg.train.targets import TargetCode

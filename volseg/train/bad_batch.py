@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from volseg.io.atomic import replacing
-from volseg.train.patches import Batch
+from volseg.train.samples.patches import Batch
 
 
 def save_bad_batch(batches: Sequence[Batch], folder: Path, *, rank: int = 0) -> Path:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from math import isfinite
 from pathlib import Path
@@ -14,40 +13,24 @@ from torch import Tensor, nn
 from volseg.config import dump_config
 from volseg.errors import InputError, TrainingError
 from volseg.infer.engines import choose_device, keep_memory_mapped
-from volseg.train.cache import CachedCase
 from volseg.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from volseg.train.data import TrainingData
 from volseg.train.distributed import ALONE, Ranks
 from volseg.train.interrupt import PausedError, StopRequest
-from volseg.train.log import Row
 from volseg.train.optimise import Plateau, check_extents, learning_rate
-from volseg.train.patches import Batch, BatchSource
 from volseg.train.precision import choose_precision
 from volseg.train.priors import channel_shares, start_at_shares
-from volseg.train.record import Clock, Progress, Recorder, epoch_of
+from volseg.train.records.log import Row
+from volseg.train.records.record import Clock, Progress, Recorder, epoch_of
 from volseg.train.resume import changed_settings
+from volseg.train.samples.patches import Batch, BatchSource
 from volseg.train.settings import TrainConfig
+from volseg.train.split import trained_regions
 from volseg.train.step import Stepper, broken_training
-from volseg.train.targets import TargetCode, channel_rule
+from volseg.train.targets import channel_rule
 from volseg.train.validate import index_rule, validation_dice
 
 _LOG_STEPS = 50
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingData:
-    """Cached cases of both sides of the split and what their labels mean."""
-
-    training: Sequence[CachedCase]
-    validation: Sequence[CachedCase]
-    code: TargetCode
-    """From label indices to the network's channels."""
-    label_values: Sequence[int]
-    """Of label indices 1..L-1."""
-
-    @property
-    def channels(self) -> int:
-        """Channels C of every image."""
-        return int(self.training[0].image.shape[0])
 
 
 class Trainer:
@@ -72,8 +55,8 @@ class Trainer:
     ) -> None:
         self.config, self.data, self.folder, self.ranks = config, data, folder, ranks
         self.device = choose_device(device)
-        regions = config.dataset.regions() if config.regions else ()
-        self._rule = index_rule(channel_rule(config.dataset.labels(), regions), data.label_values)
+        rule = channel_rule(config.dataset.labels(), trained_regions(config))
+        self._rule = index_rule(rule, data.label_values)
         torch.manual_seed(config.seed)
         module = self._build()
         start_at_shares(module, channel_shares(data.training, data.code), exclusive=data.code.exclusive)
@@ -253,10 +236,10 @@ class Trainer:
         cases = self.data.validation[: self.config.validation.max_cases]
         if not cases:
             return
-        code, network = self.data.code, self.averaged_module()
+        code = self.data.code
         dices = validation_dice(
-            network, cases, self.config, code=code, rule=self._rule, device=self.device, ranks=self.ranks
-        )
+            self.averaged_module(), cases, self.config, code=code, rule=self._rule, device=self.device, ranks=self.ranks
+        )  # fmt: skip
         self.last_dice = dict(zip(code.names, dices, strict=True))
         mean = sum(dices) / len(dices)
         if self.config.optimizer.schedule == "plateau":

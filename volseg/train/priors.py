@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from volseg.train.cache import CachedCase
+from volseg.train.samples.cache import CachedCase
 from volseg.train.targets import TargetCode
 
 _CASES = 8

@@ -7,14 +7,13 @@ from pathlib import Path
 from volseg.config import dump_config, load_config
 from volseg.datasets import Case
 from volseg.errors import OutputError
-from volseg.train.cache import build_cache
+from volseg.train.data import load_data
 from volseg.train.distributed import ALONE, Ranks
-from volseg.train.export import export_package
-from volseg.train.loop import Progress, Trainer, TrainingData
-from volseg.train.scoring import cross_validation_scores
+from volseg.train.loop import Progress, Trainer
+from volseg.train.outcome.export import export_package
+from volseg.train.outcome.scoring import cross_validation_scores
 from volseg.train.settings import TrainConfig
-from volseg.train.split import split_cases, trained_regions
-from volseg.train.targets import TargetCode
+from volseg.train.split import split_cases
 
 _logger = logging.getLogger(__name__)
 
@@ -97,13 +96,6 @@ def finished_folds(folder: Path) -> tuple[Path, ...]:
     """The finished runs of single folds in the folder of a plan."""
     runs = sorted(folder.glob("fold[0-9]*"))
     return tuple(run for run in runs if (run / "scores.csv").is_file() and (run / "config.yaml").is_file())
-
-
-def load_data(config: TrainConfig, split: tuple[list[Case], list[Case]], cache: Path) -> TrainingData:
-    """Both sides of the split, preprocessed into the cache folder."""
-    labels = config.dataset.labels()
-    training, held_out = (build_cache(cases, config.preprocess, labels.values, cache) for cases in split)
-    return TrainingData(training, held_out, TargetCode.of(labels, trained_regions(config)), labels.values)
 
 
 def _open_folder(config: TrainConfig, folder: Path, training: Sequence[Case], *, resume: bool) -> None:

@@ -24,8 +24,8 @@ from volseg.package import LabelInfo, TileInfo
 from volseg.postprocess import POSTPROCESS, PostprocessStep
 from volseg.preprocess import PREPROCESS, PreprocessStep
 from volseg.registry import Registry, Step
-from volseg.train.augment_settings import AugmentConfig
 from volseg.train.losses import LOSSES, Loss
+from volseg.train.samples.augment_settings import AugmentConfig
 
 Extents = tuple[PositiveInt, PositiveInt, PositiveInt]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -91,12 +91,14 @@ class HeadsConfig(Config):
     """Weight of head L-n relative to the last head L is decay**n; 1 is the paper's (Zhou et al. 2020, eq. 4)."""
 
 
+def _dice_and_cross_entropy() -> tuple[Loss, ...]:
+    return LOSSES.build({"name": "dice"}), LOSSES.build({"name": "cross_entropy"})
+
+
 class LossConfig(Config):
     """The sum of the terms on each head, summed over the heads."""
 
-    terms: tuple[AnyLoss, ...] = Field(
-        default=({"name": "dice"}, {"name": "cross_entropy"}), validate_default=True
-    )
+    terms: tuple[AnyLoss, ...] = Field(default_factory=_dice_and_cross_entropy, min_length=1)
     heads: HeadsConfig = HeadsConfig()
 
 

@@ -14,8 +14,8 @@ from volseg.train.bad_batch import save_bad_batch
 from volseg.train.distributed import Ranks
 from volseg.train.losses.heads import training_loss
 from volseg.train.optimise import make_optimizer, update_average
-from volseg.train.patches import Batch
 from volseg.train.precision import Precision
+from volseg.train.samples.patches import Batch
 from volseg.train.settings import TrainConfig
 from volseg.train.targets import TargetCode
 

@@ -11,8 +11,8 @@ from volseg.infer.engines import Engine
 from volseg.infer.restore import restore_labels
 from volseg.infer.sliding import logit_slabs
 from volseg.labels import ChannelRule
-from volseg.train.cache import CachedCase
 from volseg.train.distributed import ALONE, Ranks
+from volseg.train.samples.cache import CachedCase
 from volseg.train.settings import TrainConfig
 from volseg.train.targets import TargetCode
 from volseg.volume import AnyArray

@@ -17,7 +17,7 @@ from volseg.infer.ensemble import shared_postprocess
 from volseg.infer.predictor import Predictor
 from volseg.package import ModelInfo, Package, load_package
 from volseg.postprocess import POSTPROCESS, PostprocessStep
-from volseg.train.choose import Choice, choose_postprocess
+from volseg.train.outcome.choose import Choice, choose_postprocess
 from volseg.train.settings import TrainConfig
 from volseg.volume import LabelMap
 

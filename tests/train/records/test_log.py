@@ -6,8 +6,8 @@ from typing import ClassVar
 import pytest
 
 from volseg.errors import ConfigError
-from volseg.train.log import TrainLog, draw_curves, read_log
-from volseg.train.trackers import open_trackers
+from volseg.train.records.log import TrainLog, draw_curves, read_log
+from volseg.train.records.trackers import open_trackers
 
 ROW = {"step": 50, "loss": 1.25, "learning_rate": 1e-3, "waited": 0.25, "dice_left (liver)": 0.5}
 

@@ -8,12 +8,12 @@ import torch
 
 from volseg.errors import ConfigError, TrainingError
 from volseg.preprocess import PREPROCESS
-from volseg.train import feeders, sampling
-from volseg.train.augment_settings import AugmentConfig
-from volseg.train.boxes import read_box
-from volseg.train.cache import build_cache
-from volseg.train.patches import BatchSource
-from volseg.train.sampling import PatchSampler, label_weights
+from volseg.train.samples import feeders, sampling
+from volseg.train.samples.augment_settings import AugmentConfig
+from volseg.train.samples.boxes import read_box
+from volseg.train.samples.cache import build_cache
+from volseg.train.samples.patches import BatchSource
+from volseg.train.samples.sampling import PatchSampler, label_weights
 from volseg.train.settings import SamplingConfig
 
 CPU = torch.device("cpu")
@@ -204,7 +204,7 @@ def test_small_components_are_met_as_often_as_large_ones_when_asked(cases, monke
 
 
 def find(labels):
-    from volseg.train.places import find_places
+    from volseg.train.samples.places import find_places
 
     return find_places(labels)
 

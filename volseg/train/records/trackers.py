@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from volseg.errors import ConfigError
-from volseg.train.log import Row
+from volseg.train.records.log import Row
 from volseg.train.settings import TrainConfig
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import pytest
 from volseg.evaluate import Score, summarise, summarise_cases
 from volseg.package import ModelInfo, ScoreInfo
 from volseg.package.fingerprint import ChannelPrint, Fingerprint, LabelPrint, Spread
-from volseg.train.card import card_text
+from volseg.train.outcome.card import card_text
 
 
 def spread(low: float, high: float) -> Spread:

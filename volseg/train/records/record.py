@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
-from volseg.train.log import Row, TrainLog, draw_curves
+from volseg.train.records.log import Row, TrainLog, draw_curves
+from volseg.train.records.trackers import open_trackers
 from volseg.train.settings import TrainConfig
-from volseg.train.trackers import open_trackers
 
 
 @dataclass(frozen=True)

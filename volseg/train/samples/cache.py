@@ -29,7 +29,7 @@ from volseg.errors import InputError
 from volseg.geometry import Grid, Shape
 from volseg.preprocess import PreprocessStep, preprocess_volume
 from volseg.resample import resample_label_map
-from volseg.train.places import LabelPlaces, find_places, places_from_arrays, places_to_arrays
+from volseg.train.samples.places import LabelPlaces, find_places, places_from_arrays, places_to_arrays
 from volseg.volume import AnyArray, LabelMap
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from volseg.geometry import FloatArray, Shape
-from volseg.train.augment_settings import AugmentConfig
+from volseg.train.samples.augment_settings import AugmentConfig
 
 _SLAB_VOXELS = 65536
 

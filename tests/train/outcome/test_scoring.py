@@ -11,8 +11,7 @@ from volseg.evaluate import read_scores, write_scores
 from volseg.labels import LabelRegion, LabelTable
 from volseg.package import load_package
 from volseg.postprocess.components import KeepLargest
-from volseg.train.run import run_training
-from volseg.train.scoring import (
+from volseg.train.outcome.scoring import (
     cases_in_words,
     chosen_predictions,
     cross_validation_scores,
@@ -21,9 +20,10 @@ from volseg.train.scoring import (
     score_cases,
     score_prediction,
 )
+from volseg.train.run import run_training
 from volseg.train.split import held_out_cases, split_cases
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FAST = ("steps=4", "validation.every_steps=4", "architecture.widths=[8, 8]", "split.folds=2")
 
 
@@ -111,7 +111,7 @@ class SpeckledTruth:
 @pytest.fixture
 def speckled(make_case, monkeypatch):
     """A package in name, and three cases: labels 1 and 4, and their union as a region."""
-    monkeypatch.setattr("volseg.train.scoring.Predictor", SpeckledTruth)
+    monkeypatch.setattr("volseg.train.outcome.scoring.Predictor", SpeckledTruth)
     SpeckledTruth.calls = 0
     cases = [make_case(name) for name in "abc"]
     _, reference = read_case(cases[0])

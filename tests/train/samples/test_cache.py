@@ -13,8 +13,8 @@ import pytest
 from volseg.errors import InputError
 from volseg.io import read_label_map
 from volseg.preprocess import PREPROCESS
-from volseg.train import cache
-from volseg.train.cache import build_cache, label_indices
+from volseg.train.samples import cache
+from volseg.train.samples.cache import build_cache, label_indices
 
 STEPS = [PREPROCESS.build({"name": "orient", "codes": "RAS"}), PREPROCESS.build({"name": "zscore"})]
 
@@ -87,7 +87,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from volseg.datasets import Case
-from volseg.train import cache
+from volseg.train.samples import cache
 cache._write_blocks_whole = cache._write_blocks
 def slowly(path, array):
     cache._write_blocks_whole(path, array)

@@ -1,7 +1,7 @@
 import numpy as np
 from scipy import ndimage
 
-from volseg.train.places import (
+from volseg.train.samples.places import (
     COMPONENTS_PER_LABEL,
     VOXELS_PER_COMPONENT,
     VOXELS_PER_LABEL,

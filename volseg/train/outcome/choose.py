@@ -22,7 +22,7 @@ from volseg.labels import LabelRegion, LabelTable
 from volseg.metrics import Mask
 from volseg.postprocess import PostprocessStep
 from volseg.postprocess.components import KeepLargest, RemoveSmall
-from volseg.train.components import CaseComponents, count_components
+from volseg.train.outcome.components import CaseComponents, count_components
 from volseg.volume import LabelMap
 
 GAIN = 0.0005

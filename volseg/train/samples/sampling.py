@@ -10,11 +10,11 @@ from torch import Tensor
 
 from volseg.errors import ConfigError, few
 from volseg.geometry import FloatArray, Shape
-from volseg.train.augment import augment_patch
-from volseg.train.augment_settings import AugmentConfig
-from volseg.train.augment_spatial import PatchMap, draw_patch_map
-from volseg.train.boxes import part_inside, read_box, read_part
-from volseg.train.cache import CachedCase
+from volseg.train.samples.augment import augment_patch
+from volseg.train.samples.augment_settings import AugmentConfig
+from volseg.train.samples.augment_spatial import PatchMap, draw_patch_map
+from volseg.train.samples.boxes import part_inside, read_box, read_part
+from volseg.train.samples.cache import CachedCase
 from volseg.train.settings import SamplingConfig, TrainConfig
 
 

@@ -11,8 +11,8 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from volseg.train.augment_settings import AugmentConfig, IntensityChange
-from volseg.train.equalise import equalise_histogram
+from volseg.train.samples.augment_settings import AugmentConfig, IntensityChange
+from volseg.train.samples.equalise import equalise_histogram
 
 _INVERTED_GAMMA = 0.3
 _CHANNEL_LOSES_RESOLUTION = 0.5

@@ -31,10 +31,10 @@ from volseg.package import (
 )
 from volseg.package.fingerprint import Fingerprint
 from volseg.postprocess import PostprocessStep
-from volseg.train.card import card_text
-from volseg.train.choose import Choice
-from volseg.train.previews import draw_worst
-from volseg.train.scoring import (
+from volseg.train.outcome.card import card_text
+from volseg.train.outcome.choose import Choice
+from volseg.train.outcome.previews import draw_worst
+from volseg.train.outcome.scoring import (
     cases_in_words,
     chosen_predictions,
     cross_validation_scores,
@@ -83,7 +83,7 @@ def export_package(
     write_scores(scores, folder / "scores.csv")
     patients = {case.id: case.patient for case in (*training, *held_out) if case.patient}
     summaries = summarise(scores, patients=patients)
-    found = {"scores": [_score_info(row, config) for row in summaries]}
+    found: dict[str, Any] = {"scores": [_score_info(row, config) for row in summaries]}
     if choice is not None:
         found["postprocess"] = [step.model_dump(mode="json") for step in choice.steps]
     info = info.model_copy(update=found)

@@ -3,9 +3,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from volseg.train.augment_intensity import change_intensity, lose_resolution, shade
-from volseg.train.augment_settings import AugmentConfig
-from volseg.train.equalise import equalise_histogram
+from volseg.train.samples.augment_intensity import change_intensity, lose_resolution, shade
+from volseg.train.samples.augment_settings import AugmentConfig
+from volseg.train.samples.equalise import equalise_histogram
 
 SHAPE = (11, 14, 9)
 

@@ -9,8 +9,8 @@ from volseg.geometry import Grid
 from volseg.labels import LabelRegion, LabelTable
 from volseg.metrics import dice
 from volseg.postprocess.components import KeepLargest, RemoveSmall
-from volseg.train.choose import choose_postprocess
-from volseg.train.components import count_components
+from volseg.train.outcome.choose import choose_postprocess
+from volseg.train.outcome.components import count_components
 from volseg.volume import LabelMap
 
 SHAPE = (12, 14, 9)

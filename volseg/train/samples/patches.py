@@ -9,9 +9,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from volseg.train.cache import CachedCase
-from volseg.train.feeders import Feeder, RawFeeder, choose_feeder, make_feeder
-from volseg.train.sampling import PatchSampler
+from volseg.train.samples.cache import CachedCase
+from volseg.train.samples.feeders import Feeder, RawFeeder, choose_feeder, make_feeder
+from volseg.train.samples.sampling import PatchSampler
 from volseg.train.settings import TrainConfig
 
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from volseg.train.augment_settings import AugmentConfig
-from volseg.train.augment_spatial import PatchMap, draw_patch_map, resample_patch
-from volseg.train.boxes import part_inside, read_box, read_part
+from volseg.train.samples.augment_settings import AugmentConfig
+from volseg.train.samples.augment_spatial import PatchMap, draw_patch_map, resample_patch
+from volseg.train.samples.boxes import part_inside, read_box, read_part
 
 SPACING = (0.7, 0.9, 2.5)
 STILL = {"rotation_degrees": 0, "scale": (1, 1), "axis_scale": 0, "elastic_mm": 0}

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from volseg.errors import TrainingError
-from volseg.train.sampling import PatchSampler, RawPatch
+from volseg.train.samples.sampling import PatchSampler, RawPatch
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from numpy.random import Generator
 from torch import Tensor
 
 from volseg.geometry import FloatArray
-from volseg.train.augment_intensity import change_intensity
-from volseg.train.augment_settings import AugmentConfig
-from volseg.train.augment_spatial import PatchMap, resample_patch
+from volseg.train.samples.augment_intensity import change_intensity
+from volseg.train.samples.augment_settings import AugmentConfig
+from volseg.train.samples.augment_spatial import PatchMap, resample_patch
 
 
 def augment_patch(

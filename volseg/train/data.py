@@ -1,0 +1,35 @@
+"""What a training loop is fed: cached cases of both sides of the split, and what their labels mean to the network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from volseg.datasets import Case
+from volseg.train.samples.cache import CachedCase, build_cache
+from volseg.train.settings import TrainConfig
+from volseg.train.split import trained_regions
+from volseg.train.targets import TargetCode
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Cached cases of both sides of the split and what their labels mean."""
+
+    training: Sequence[CachedCase]
+    validation: Sequence[CachedCase]
+    code: TargetCode
+    """From label indices to the network's channels."""
+    label_values: Sequence[int]
+    """Of label indices 1..L-1."""
+
+    @property
+    def channels(self) -> int:
+        """Channels C of every image."""
+        return int(self.training[0].image.shape[0])
+
+
+def load_data(config: TrainConfig, split: tuple[list[Case], list[Case]], cache: Path) -> TrainingData:
+    """Both sides of the split, preprocessed into the cache folder."""
+    labels = config.dataset.labels()
+    training, held_out = (build_cache(cases, config.preprocess, labels.values, cache) for cases in split)
+    return TrainingData(training, held_out, TargetCode.of(labels, trained_regions(config)), labels.values)
