@@ -7,9 +7,10 @@ import pytest
 
 from tests.plan.fingerprints import KINDS, Imagined
 from volseg.errors import ConfigError
-from volseg.plan.budget import LEAST_STEPS, MEASURING_SHARE, MOST_MEASUREMENTS, fit_budget
+from volseg.plan.budget import LEAST_STEPS, MEASURING_SHARE, MOST_MEASUREMENTS, enough_steps, fit_budget
 from volseg.plan.planner import plan_training
 from volseg.plan.request import PlanRequest
+from volseg.plan.spacing import median_share
 from volseg.plan.throughput import MEASURED_STEPS, measure_step, step_flops, surroundings
 from volseg.preprocess.spatial import Respace
 
@@ -98,6 +99,15 @@ def test_ever_less_time_gives_up_ever_more():
     assert "patch " in note
 
 
+def test_coarser_voxels_rather_than_patches_that_see_little():
+    fitted, full, _ = fit("abdomen", 0.5 * HOUR, 2e11, resolution="full")
+    assert median_share(full.config, full.fingerprint) < 0.05
+    assert median_share(fitted.config, fitted.fingerprint) > 0.1
+    assert fitted.config.steps >= enough_steps(fitted) == LEAST_STEPS
+    assert prod(spacing_of(fitted.config)) > 4 * prod(spacing_of(full.config))
+    assert enough_steps(full) > 2 * LEAST_STEPS
+
+
 @pytest.mark.slow
 def test_on_a_gpu_width_goes_before_resolution():
     fitted, full, _ = fit("prostate", 0.6 * HOUR, 2e12, device="cuda", max_batch_size=2)
@@ -110,7 +120,7 @@ def test_on_a_gpu_width_goes_before_resolution():
 @pytest.mark.slow
 def test_smaller_patches_do_not_come_in_larger_batches():
     fitted, full, _ = fit(
-        "lits", 0.5 * HOUR, 2e13, device="cuda", dataset=Imagined(names=("liver", "lesion"))
+        "lits", 0.5 * HOUR, 4e12, device="cuda", dataset=Imagined(names=("liver", "lesion"))
     )
     assert prod(fitted.config.patch_voxels) < prod(full.config.patch_voxels)
     assert fitted.config.batch_size <= full.config.batch_size

@@ -122,7 +122,7 @@ def test_what_a_budget_gives_up():
     assert prod(config.patch_voxels) <= 40_000
     assert config.batch_size == 1
     respace = next(step for step in config.preprocess if step.name == "respace")
-    assert respace.spacing_mm == (2, 2, 2)
+    assert respace.spacing_mm == pytest.approx((2, 2, 2), rel=0.03), "3 % at a time"
     assert respace.antialias
 
 

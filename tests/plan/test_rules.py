@@ -17,6 +17,7 @@ from volseg.plan.recipe import (
     step_count,
 )
 from volseg.plan.spacing import (
+    coarsened,
     coarsened_once,
     median_extents,
     needs_smoothing,
@@ -210,3 +211,23 @@ def test_steps_folds_and_warm_up():
     assert split_settings(208, 3).fold == 3
     assert split_settings(3, 0).folds == 3
     assert split_settings(1, 0).fold == "all"
+
+
+@pytest.mark.parametrize(
+    ("spacing", "extents", "factor", "expected"),
+    [
+        ((1, 1, 1), (240, 240, 155), 2.0, (2, 2, 2)),
+        ((1, 1, 1), (512, 512, 28), 2.0, (2.83, 2.83, 1)),  # few slices stay
+        ((0.8, 0.8, 5), (512, 512, 100), 2.0, (2.26, 2.26, 5)),  # fine axes first
+        ((5, 0.8, 0.8), (40, 512, 512), 1.5, (5, 1.47, 1.47)),
+        ((1, 1, 1), (40, 60, 70), 4.0, (1.25, 1.875, 2.19)),  # as far as 32 voxels
+    ],
+)
+def test_coarser_voxels_keep_few_slices_and_take_fine_axes_first(spacing, extents, factor, expected):
+    found = coarsened(spacing, factor, extents)
+    assert found == pytest.approx(expected, rel=0.04)
+    assert all(n * a / b >= 31.9 for n, a, b in zip(extents, spacing, found, strict=True) if b > a)
+
+
+def test_slices_are_coarsened_within_their_plane():
+    assert coarsened((1, 1, 1), 2.0, (300, 300, 300), fixed=1) == pytest.approx((2, 1, 2), rel=0.04)

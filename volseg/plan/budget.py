@@ -1,7 +1,8 @@
 """A plan that fits into a given time, and what it gave up for that.
 
-The smaller the budget the less is asked for, in this order: fewer steps; patches by twos; fewer feature maps; smaller patches;
-coarser voxels, in patches that see more millimetres nevertheless. The first plan is taken that has enough steps.
+The smaller the budget the less is asked for, in this order: fewer steps; patches by twos; fewer feature maps; smaller patches,
+or coarser voxels of which a patch holds more. The first plan is taken that has enough steps: 1500, and up to eight times as
+many where a patch holds less than an eighth of the median case, for then the same organ looks different in every patch.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,16 +11,20 @@ from math import ceil, floor, log
 from typing import Any
 
 from volseg.errors import ConfigError
-from volseg.plan.concessions import concessions, given_up
+from volseg.plan.concessions import ENOUGH_SHARE, concessions, given_up
 from volseg.plan.duration import readable_duration
 from volseg.plan.planner import Plan
 from volseg.plan.recipe import optimizer_settings
 from volseg.plan.request import PlanRequest
+from volseg.plan.spacing import median_share
 from volseg.plan.throughput import MEASURED_STEPS, Surroundings, step_flops, surroundings
 from volseg.train.settings import TrainConfig, ValidationConfig
 
 LEAST_STEPS = 1500
 """Below so many steps a cheaper network learns more than a richer one."""
+
+MOST_FACTOR = 8.0
+"""However little of a case a patch holds, so many times LEAST_STEPS are enough."""
 
 SPARE = 0.1
 """Part of the budget that is kept for what cannot be foreseen: waiting for data, checkpoints, slow cases."""
@@ -60,7 +65,7 @@ def fit_budget(
     *,
     measure: Callable[[TrainConfig], float],
 ) -> Plan:
-    """The richest plan that has at least 1500 steps (or all of its own) in the time, with its schedule fitted to that.
+    """The richest plan that has enough steps (or all of its own) in the time, with its schedule fitted to that.
 
     At most four plans are measured, which takes about a tenth of the budget at most (more only if three steps of the cheapest
     plan do); the step times of the others are told from their operations. What was given up is in the plan's notes.
@@ -152,7 +157,7 @@ class _Search:
         return config, max(0, min(config.steps, floor(left / step_seconds)))
 
     def _fits(self, candidate: _Candidate) -> bool:
-        return self.fitted(candidate)[1] >= min(LEAST_STEPS, candidate.plan.config.steps)
+        return self.fitted(candidate)[1] >= min(enough_steps(candidate.plan), candidate.plan.config.steps)
 
     def _affordable(self, step_seconds: float) -> bool:
         cost = self.spent + MEASURED_STEPS * step_seconds
@@ -164,6 +169,12 @@ class _Search:
         self.spent += MEASURED_STEPS * candidate.measured
 
 
+def enough_steps(plan: Plan) -> int:
+    """Steps below which a cheaper plan is better: 1500 / (share of the median case in a patch / an eighth), within 1 to 8 times 1500."""
+    share = median_share(plan.config, plan.fingerprint)
+    return round(LEAST_STEPS * min(MOST_FACTOR, max(1.0, ENOUGH_SHARE / share)))
+
+
 def _candidate(plan: Plan) -> _Candidate:
     return _Candidate(plan, step_flops(plan.config))
 
@@ -171,14 +182,16 @@ def _candidate(plan: Plan) -> _Candidate:
 def _cheaper(
     full: _Candidate, plan_for: Callable[[PlanRequest], Plan], request: PlanRequest
 ) -> Iterator[_Candidate]:
-    """Plans that take ever fewer operations per step."""
+    """Plans that take ever fewer operations per step, or see more of a case with as many."""
     last = full
     for cheaper in concessions(full.plan, request):
         try:
             candidate = _candidate(plan_for(cheaper))
         except ConfigError:  # a patch so small, or voxels so coarse, that the rules find no network
             return
-        if candidate.flops < _CHEAPER * last.flops:
+        if candidate.flops < _CHEAPER * last.flops or enough_steps(candidate.plan) < _CHEAPER * enough_steps(
+            last.plan
+        ):
             last = candidate
             yield candidate
 

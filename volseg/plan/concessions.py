@@ -8,11 +8,16 @@ from volseg.models.unetpp import UNetPlusPlus
 from volseg.plan.device import chosen_target
 from volseg.plan.planner import Plan
 from volseg.plan.request import PlanRequest
+from volseg.plan.spacing import median_share
 from volseg.preprocess.spatial import Respace
 from volseg.train.settings import TrainConfig
 
-_SHARES = ((1.0, 1 / 2), (1.0, 1 / 4), (1.5, 1 / 8), (2.0, 1 / 16), (3.0, 1 / 32))
-"""Coarsening of the voxels, and part of the full plan's voxels that a patch then has: in mm it gets no smaller than at 1/4."""
+_SHARES = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
+"""Parts of the full plan's voxels that a patch then has."""
+ENOUGH_SHARE = 1 / 8
+"""A patch that holds less than this of the median case sees an organ in pieces, and needs more steps to learn it."""
+_COARSEST = 4.0
+_HARDLY = 1.1
 _WIDTHS = {"cuda": (24, 16), "cpu": (16,)}
 """On CPU feature maps come in blocks of 16: 24 cost as much as 32."""
 _KIND = {"3d": ("3", "full"), "3d_low": ("3", "low"), "2d": ("2", "auto"), "2.5d": ("2.5", "auto")}
@@ -23,7 +28,8 @@ _LEAST_PATCH = {3: 32**3, 2: 64**2}
 def concessions(full: Plan, request: PlanRequest) -> Iterator[PlanRequest]:
     """Requests that give up ever more than the one of the full plan.
 
-    First patches beyond two at a time, then feature maps, then the size of the patch, at last the size of the voxels.
+    First patches beyond two at a time, then feature maps, then the size of the patch; patches of every size also in voxels so
+    coarse that a patch holds an eighth of the median case.
     """
     config = full.config
     dims, resolution = _KIND[full.chosen]
@@ -38,10 +44,16 @@ def concessions(full: Plan, request: PlanRequest) -> Iterator[PlanRequest]:
             if width < config.architecture.widths[0]:
                 changes |= {"max_base_width": width}
                 yield _changed(request, changes)
-    for coarser, share in _SHARES:
-        voxels = floor(prod(config.patch_voxels) * share)
-        if voxels >= _LEAST_PATCH[config.architecture.dimensions]:
-            yield _changed(request, changes | {"coarsen": request.coarsen * coarser, "max_voxels": voxels})
+    for part in _SHARES:
+        voxels = floor(prod(config.patch_voxels) * part)
+        if voxels < _LEAST_PATCH[config.architecture.dimensions]:
+            return
+        if part < 1:
+            yield _changed(request, changes | {"max_voxels": voxels})
+        share = median_share(config, full.fingerprint) * part
+        coarser = min(_COARSEST, (ENOUGH_SHARE / share) ** (1 / config.architecture.dimensions))
+        if coarser > _HARDLY:
+            yield _changed(request, changes | {"max_voxels": voxels, "coarsen": request.coarsen * coarser})
 
 
 def given_up(full: TrainConfig, config: TrainConfig) -> Iterator[str]:

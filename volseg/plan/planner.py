@@ -27,6 +27,7 @@ from volseg.plan.request import PlanRequest
 from volseg.plan.spacing import (
     LOW_SHARE,
     Triple,
+    coarsened,
     coarsened_once,
     median_extents,
     needs_smoothing,
@@ -123,7 +124,8 @@ def plan_training(dataset: Dataset, fingerprint: Fingerprint, request: PlanReque
 def _variants(frame: _Frame) -> dict[str, _Variant]:
     dims, low = frame.request.dims, frame.request.resolution == "low"
     variants: dict[str, _Variant] = {}
-    spacing = _scaled(target_spacing(frame.fingerprint), frame.request.coarsen)
+    spacing = target_spacing(frame.fingerprint)
+    spacing = coarsened(spacing, frame.request.coarsen, median_extents(frame.fingerprint, spacing))
     volumes = _slice_count(frame, spacing) >= LEAST_SLICES
     if dims == "3" and not volumes:
         raise ConfigError(
@@ -141,7 +143,10 @@ def _variants(frame: _Frame) -> dict[str, _Variant]:
                 "a patch at full resolution holds more than a quarter of the median case already, so there is no low "
                 "resolution to plan; leave --resolution out."
             )
-    slices = _scaled(slice_spacing(frame.fingerprint), frame.request.coarsen)
+    slices = slice_spacing(frame.fingerprint)
+    across = "RAS".index(orientation_codes(slices)[2])
+    extents = median_extents(frame.fingerprint, slices)
+    slices = coarsened(slices, frame.request.coarsen, extents, fixed=across)
     around = 2 if max(turned(slices, orientation_codes(slices))[2:]) <= _NEAR_MM else 1
     if dims in ("auto", "2"):
         variants["2d"] = _variant(frame, 2, slices)
@@ -260,10 +265,6 @@ def _share(frame: _Frame, variant: _Variant) -> float:
 def _slice_count(frame: _Frame, spacing: Triple) -> int:
     """Extent of the median case along the axis that becomes K."""
     return int(turned(_floats(median_extents(frame.fingerprint, spacing)), orientation_codes(spacing))[2])
-
-
-def _scaled(spacing: Triple, factor: float) -> Triple:
-    return spacing[0] * factor, spacing[1] * factor, spacing[2] * factor
 
 
 def _floats(values: tuple[int, ...]) -> Triple:

@@ -1,5 +1,6 @@
 """From a dataset folder to the settings of a training: planned once, kept in a folder, and read from there ever after."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -56,6 +57,7 @@ def prepare(
         ConfigError: the folder holds a plan made from another request.
         VolsegError: the collection is unknown, cannot be read, or the request cannot be met.
     """
+    began = time.monotonic()
     recognition = recognise(root, layout)
     if found is not None:
         found(recognition)
@@ -71,8 +73,8 @@ def prepare(
     if request.budget_seconds is None:
         plan = plan_for(request)
     else:
-        measure = partial(measure_step, device=request.device)
-        plan = fit_budget(request.budget_seconds, plan_for, request, measure=measure)
+        left = request.budget_seconds - (time.monotonic() - began)
+        plan = fit_budget(left, plan_for, request, measure=partial(measure_step, device=request.device))
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / REQUEST_FILE) as unfinished:
         unfinished.write_text(dump_config(request), encoding="utf-8")

@@ -36,7 +36,7 @@ class PlanRequest(Config):
     base_width: PositiveInt | None = Field(default=None, multiple_of=8)
     """Feature maps of the first level; None is 32 for a GPU (less where patches would get too small), 16 without one."""
     coarsen: float = Field(default=1.0, ge=1)
-    """The target spacing is multiplied by this."""
+    """A case has this to the third power fewer voxels on the model's grid (to the second, for slices)."""
     max_base_width: PositiveInt | None = Field(default=None, ge=8, multiple_of=8)
     """No first level is wider than this."""
     max_voxels: PositiveInt | None = Field(default=None, ge=512)

@@ -6,6 +6,8 @@ import numpy as np
 
 from volseg.package.fingerprint import Fingerprint
 from volseg.plan.intensities import is_cropped
+from volseg.preprocess.spatial import Orient, Respace
+from volseg.train.settings import TrainConfig
 
 Triple = tuple[float, float, float]
 
@@ -20,6 +22,9 @@ COARSER = 1.2
 
 LOW_SHARE = 0.25
 """The low resolution is for scans of whose median volume a patch at full resolution holds less than this."""
+
+LEAST_EXTENT = 32
+"""No axis is coarsened so far that the median case has fewer voxels along it."""
 
 _COARSENING = 1.03
 _CODES = {0: "ASR", 1: "RSA", 2: "RAS"}
@@ -81,6 +86,51 @@ def coarsened_once(spacing_mm: Triple) -> Triple:
     coarsest = max(spacing_mm)
     fine = [step for step in spacing_mm if coarsest > 2 * step]
     return _triple([step * _COARSENING if not fine or coarsest > 2 * step else step for step in spacing_mm])
+
+
+def coarsened(
+    spacing_mm: Triple, factor: float, extents: tuple[int, int, int], *, fixed: int | None = None
+) -> Triple:
+    """A spacing with which a case has factor³ times fewer voxels (factor² where an axis is fixed).
+
+    Axes are coarsened as by coarsened_once, but none is left with fewer than 32 voxels: a stack of few slices keeps them. So
+    there may be less to gain than was asked for.
+
+    Args:
+        spacing_mm: along the RAS axes.
+        factor: at least 1.
+        extents: of the median case at that spacing.
+        fixed: an axis that stays as it is, as across the slices of a 2D network.
+    """
+    wanted = prod(spacing_mm) * factor ** (3 if fixed is None else 2) * (1 - 1e-9)
+    spacing = spacing_mm
+    while prod(spacing) < wanted:
+        steps = coarsened_once(spacing)
+        tried = [
+            old if n == fixed or extents[n] * spacing_mm[n] / new < LEAST_EXTENT else new
+            for n, (old, new) in enumerate(zip(spacing, steps, strict=True))
+        ]
+        if tried == list(spacing):  # those that may be coarsened next are closed: all others, then
+            tried = [
+                old
+                if n == fixed or extents[n] * spacing_mm[n] / (old * _COARSENING) < LEAST_EXTENT
+                else old * _COARSENING
+                for n, old in enumerate(spacing)
+            ]
+        if tried == list(spacing):
+            break
+        spacing = _triple(tried)
+    return spacing
+
+
+def median_share(config: TrainConfig, fingerprint: Fingerprint) -> float:
+    """The part of the median case that a patch of a configuration holds; of a slice, for 2D networks."""
+    respace = next(step for step in config.preprocess if isinstance(step, Respace))
+    codes = next(step.codes for step in config.preprocess if isinstance(step, Orient))
+    spacing = _triple([respace.spacing_mm[codes.index(letter)] for letter in "RAS"])
+    extents = turned(_triple([float(n) for n in median_extents(fingerprint, spacing)]), codes)
+    axes = config.architecture.dimensions
+    return prod(config.patch_voxels[:axes]) / prod(extents[:axes])
 
 
 def patch_share(patch_voxels: tuple[int, ...], extents: tuple[int, ...]) -> float:
