@@ -217,16 +217,16 @@ def test_steps_folds_and_warm_up():
     ("spacing", "extents", "factor", "expected"),
     [
         ((1, 1, 1), (240, 240, 155), 2.0, (2, 2, 2)),
-        ((1, 1, 1), (512, 512, 28), 2.0, (2.83, 2.83, 1)),  # few slices stay
+        ((1, 1, 1), (512, 512, 12), 2.0, (2.83, 2.83, 1)),  # few slices stay
         ((0.8, 0.8, 5), (512, 512, 100), 2.0, (2.26, 2.26, 5)),  # fine axes first
         ((5, 0.8, 0.8), (40, 512, 512), 1.5, (5, 1.47, 1.47)),
-        ((1, 1, 1), (40, 60, 70), 4.0, (1.25, 1.875, 2.19)),  # as far as 32 voxels
+        ((1, 1, 1), (20, 30, 35), 4.0, (1.25, 1.875, 2.19)),  # as far as 16 voxels
     ],
 )
 def test_coarser_voxels_keep_few_slices_and_take_fine_axes_first(spacing, extents, factor, expected):
     found = coarsened(spacing, factor, extents)
     assert found == pytest.approx(expected, rel=0.04)
-    assert all(n * a / b >= 31.9 for n, a, b in zip(extents, spacing, found, strict=True) if b > a)
+    assert all(n * a / b >= 15.9 for n, a, b in zip(extents, spacing, found, strict=True) if b > a)
 
 
 def test_slices_are_coarsened_within_their_plane():

@@ -35,7 +35,7 @@ def make_case(tmp_path):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def phantom_config():
     """Settings of the smoke training with its data found from anywhere, made faster by overrides."""
     from volseg.config import load_config

@@ -95,7 +95,10 @@ def print_fingerprint(fingerprint: "Fingerprint") -> None:
     print(
         f"\n{fingerprint.cases} cases of {fingerprint.patients} patients, {fingerprint.modality or 'unknown modality'}"
     )
-    axes = [("right-left", 0), ("front-back", 1), ("up-down", 2)]
+    names = ("right-left", "front-back", "up-down")
+    if fingerprint.slices_last:
+        names = ("in the slice", "in the slice", "from slice to slice")
+    axes = [(name, n) for n, name in enumerate(names)]
     print_table(
         ["along", "voxels", "mm per voxel", "mm"],
         [

@@ -61,7 +61,10 @@ class LabelPrint(_Closed):
 
 
 class Fingerprint(_Closed):
-    """A training set in numbers. Extents and spacings are along the axes after turning them towards RAS."""
+    """A training set in numbers. Extents and spacings are along the axes after turning them towards RAS.
+
+    With `slices_last` the axis from slice to slice was then made the last one of each case, as slices run in several directions.
+    """
 
     cases: int = Field(ge=1)
     patients: int = Field(ge=1)
@@ -74,5 +77,6 @@ class Fingerprint(_Closed):
     """Size of the box of what is not zero in some channel."""
     nonzero_fraction: Spread
     """Of a case's voxels, the part inside the box of what is not zero."""
+    slices_last: bool = False
     channels: list[ChannelPrint]
     labels: list[LabelPrint]

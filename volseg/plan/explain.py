@@ -56,7 +56,7 @@ def reasons(
             f"of each case (aim: {PASSES}, within bounds)."
         ),
         "sampling": _sampling(config, fingerprint),
-        "augment": _augmentation(config, labels),
+        "augment": _augmentation(config, labels, fingerprint),
         "optimizer": "AdamW with a short warm-up and half a cosine; averaged weights are validated and shipped.",
         "postprocess": "Chosen on held-out predictions: the largest component of a label only where that raises its Dice.",
     }
@@ -77,7 +77,11 @@ def _grid(config: TrainConfig, fingerprint: Fingerprint) -> str:
     data = _times(axis.median for axis in fingerprint.spacing_mm)
     smooth = ", smoothed first as that is coarser than the data" if respace.antialias else ""
     axis = "" if codes == "RAS" else f" Axes point to {codes}, so that the thick slices are the last axis."
-    return f"The median spacing is {data} mm (RAS); the model's is {_times(respace.spacing_mm)} mm{smooth}.{axis}"
+    frame = "RAS"
+    if fingerprint.slices_last:
+        axis = " Slices run in several directions: of each scan, whatever its direction, that axis is made the last."
+        frame = "slices last"
+    return f"The median spacing is {data} mm ({frame}); the model's is {_times(respace.spacing_mm)} mm{smooth}.{axis}"
 
 
 def _intensities(fingerprint: Fingerprint) -> str:
@@ -137,12 +141,14 @@ def _sampling(config: TrainConfig, fingerprint: Fingerprint) -> str:
     return text
 
 
-def _augmentation(config: TrainConfig, labels: LabelTable) -> str:
+def _augmentation(config: TrainConfig, labels: LabelTable, fingerprint: Fingerprint) -> str:
     sided = names_a_side(labels)
     if sided:
         mirror = f"Not mirrored: '{sided[0]}' has a side."
     elif config.mirror_axes:
         mirror = "Mirrored between right and left, as no label has a side."
+    elif fingerprint.slices_last:
+        mirror = "Not mirrored: right-left is another axis in some scans."
     else:
         mirror = "Not mirrored: right-left is across the slices."
     return f"{mirror} Turned by up to {config.augment.rotation_degrees:g} degrees."

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from math import prod
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,11 @@ from scipy import ndimage
 from volseg.cases import read_case
 from volseg.datasets import Case, Dataset
 from volseg.errors import InputError, VolsegError, counted
-from volseg.geometry import Shape
+from volseg.geometry import Grid, Shape
 from volseg.labels import LabelTable
 from volseg.package.fingerprint import ChannelPrint, Fingerprint, LabelPrint, Spread
-from volseg.preprocess.spatial import Orient
+from volseg.plan.spacing import TURN
+from volseg.preprocess.spatial import Orient, slice_axis
 from volseg.resample import resample_label_map
 from volseg.volume import AnyArray, LabelMap, Volume
 
@@ -26,6 +27,7 @@ SAMPLES_PER_CASE = 10_000
 RANGE_SAMPLES = 1_000_000
 """Percentiles of a whole case are read from at most about this many of its voxels."""
 
+_ALIKE = 0.9
 _AIR_HU = -500
 """A CT shows air: some voxels lie below this."""
 
@@ -49,8 +51,8 @@ class _ChannelMeasure:
 class _CaseMeasure:
     """One case."""
 
-    shape: Shape
-    spacing_mm: tuple[float, float, float]
+    grid: Grid
+    """Towards RAS."""
     nonzero_shape: Shape
     channels: list[_ChannelMeasure]
     components_ml: dict[int, list[float]]
@@ -83,17 +85,21 @@ def measure_fingerprint(
         for index, name in enumerate(names)
     ]
     modalities = {channel.modality for channel in channels}
-    shapes, spacings = [m.shape for m in measures], [m.spacing_mm for m in measures]
-    sizes = [_products(m.shape, m.spacing_mm) for m in measures]
+    slices_last = slices_run_in_several_directions([measure.grid for measure in measures])
+    orders = [_slices_last(measure.grid) if slices_last else (0, 1, 2) for measure in measures]
+    shapes = [_ordered(m.grid.shape, order) for m, order in zip(measures, orders, strict=True)]
+    spacings = [_ordered(m.grid.spacing_mm, order) for m, order in zip(measures, orders, strict=True)]
+    nonzero = [_ordered(m.nonzero_shape, order) for m, order in zip(measures, orders, strict=True)]
     return Fingerprint(
         cases=len(cases),
         patients=len({case.patient or case.id for case in cases}),
         modality=modalities.pop() if len(modalities) == 1 else "",
         spacing_mm=_per_axis(spacings),
         shape=_per_axis(shapes),
-        size_mm=_per_axis(sizes),
-        nonzero_mm=_per_axis([_products(m.nonzero_shape, m.spacing_mm) for m in measures]),
-        nonzero_fraction=spread(prod(m.nonzero_shape) / prod(m.shape) for m in measures),
+        size_mm=_per_axis(list(map(_products, shapes, spacings))),
+        nonzero_mm=_per_axis(list(map(_products, nonzero, spacings))),
+        nonzero_fraction=spread(prod(m.nonzero_shape) / prod(m.grid.shape) for m in measures),
+        slices_last=slices_last,
         channels=channels,
         labels=_label_prints(dataset.labels(), [m.components_ml for m in measures]),
     )
@@ -136,8 +142,7 @@ def _measured(case: Case, volume: Volume, label_map: LabelMap, dataset: Dataset)
     seed = int.from_bytes(sha256(case.id.encode()).digest()[:8], "big")
     places = _foreground_places(label_map.array, np.random.default_rng(seed))
     return _CaseMeasure(
-        volume.grid.shape,
-        volume.grid.spacing_mm,
+        volume.grid,
         _nonzero_shape(volume),
         [_measure_channel(channel, places) for channel in volume.array],
         components_ml(label_map, dataset.labels()),
@@ -180,6 +185,29 @@ def _nonzero_shape(volume: Volume) -> Shape:
 def _extent(hit: AnyArray, whole: int) -> int:
     places = np.flatnonzero(hit)
     return int(places[-1] - places[0] + 1) if places.size else whole
+
+
+def slices_run_in_several_directions(grids: Sequence[Grid]) -> bool:
+    """Whether more than one case in ten has its slices along another axis than most, or a few slices are not told by spacing.
+
+    Args:
+        grids: of the cases, towards RAS. Where no axis is clearly coarser than up-down, slices run along that.
+    """
+    axes = [slice_axis(grid) for grid in grids]
+    usual = max(set(axes), key=axes.count)
+    median = np.median([grid.spacing_mm for grid in grids], axis=0)
+    hidden = usual != 2 and median[usual] <= TURN * median[2]
+    return hidden or axes.count(usual) < _ALIKE * len(axes)
+
+
+def _slices_last(grid: Grid) -> tuple[int, ...]:
+    axis = slice_axis(grid)
+    return *(n for n in range(3) if n != axis), axis
+
+
+def _ordered(values: Sequence[Any], order: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    first, second, third = (values[axis] for axis in order)
+    return first, second, third
 
 
 def _products(extents: Shape, spacing_mm: tuple[float, float, float]) -> list[float]:

@@ -86,6 +86,11 @@ class _Frame:
     request: PlanRequest
     target: Target
 
+    @property
+    def codes(self) -> str:
+        """Where the axes of the arrays point; however coarse a variant gets, the slices of the scans are along the last one."""
+        return orientation_codes(slice_spacing(self.fingerprint))
+
 
 @dataclass(frozen=True)
 class _Variant:
@@ -144,10 +149,10 @@ def _variants(frame: _Frame) -> dict[str, _Variant]:
                 "resolution to plan; leave --resolution out."
             )
     slices = slice_spacing(frame.fingerprint)
-    across = "RAS".index(orientation_codes(slices)[2])
+    across = "RAS".index(frame.codes[2])
     extents = median_extents(frame.fingerprint, slices)
     slices = coarsened(slices, frame.request.coarsen, extents, fixed=across)
-    around = 2 if max(turned(slices, orientation_codes(slices))[2:]) <= _NEAR_MM else 1
+    around = 2 if turned(slices, frame.codes)[2] <= _NEAR_MM else 1
     if dims in ("auto", "2"):
         variants["2d"] = _variant(frame, 2, slices)
     if dims == "2.5" or (dims == "auto" and volumes):
@@ -169,7 +174,7 @@ def _chosen(frame: _Frame, variants: Mapping[str, _Variant]) -> str:
 
 def _variant(frame: _Frame, axes: Literal[2, 3], spacing: Triple, slices_around: int = 0) -> _Variant:
     request, channels = frame.request, len(frame.fingerprint.channels)
-    codes = orientation_codes(spacing)
+    codes = frame.codes
     extents = turned(_floats(median_extents(frame.fingerprint, spacing)), codes)
     room = Room(
         spacing_mm=turned(spacing, codes)[:axes],
@@ -209,10 +214,10 @@ def _low_variant(frame: _Frame, full: _Variant) -> _Variant | None:
 
 def _config(frame: _Frame, variant: _Variant) -> TrainConfig:
     network, fingerprint, request = variant.network, frame.fingerprint, frame.request
-    codes = orientation_codes(variant.spacing_mm)
+    codes = frame.codes
     spacing = turned(variant.spacing_mm, codes)
     patch = cast(tuple[int, int, int], (*network.patch_voxels, 1)[:3])
-    mirrored = mirror_axes(frame.dataset.labels(), codes, variant.axes)
+    mirrored = () if fingerprint.slices_last else mirror_axes(frame.dataset.labels(), codes, variant.axes)
     volume = prod(median_extents(fingerprint, variant.spacing_mm)) * fingerprint.cases
     steps = step_count(volume, patch, network.batch_size, frame.target.device)
     on_gpu = frame.target.device == "cuda"
@@ -222,7 +227,7 @@ def _config(frame: _Frame, variant: _Variant) -> TrainConfig:
         regions=request.regions,
         split=split_settings(fingerprint.patients, request.fold),
         preprocess=(
-            Orient(codes=codes),
+            Orient(codes=codes, slices_last=fingerprint.slices_last),
             *crop_steps(fingerprint),
             Respace(spacing_mm=spacing, antialias=needs_smoothing(fingerprint, variant.spacing_mm)),
             *intensity_steps(fingerprint),
@@ -251,7 +256,7 @@ def _reasons(frame: _Frame, variant: _Variant, config: TrainConfig) -> dict[str,
         config,
         frame.fingerprint,
         variant.network,
-        extents=cast(tuple[int, int, int], turned(_floats(extents), orientation_codes(variant.spacing_mm))),
+        extents=cast(tuple[int, int, int], turned(_floats(extents), frame.codes)),
         labels=frame.dataset.labels(),
         budget_bytes=frame.target.budget_bytes,
     )
@@ -264,7 +269,7 @@ def _share(frame: _Frame, variant: _Variant) -> float:
 
 def _slice_count(frame: _Frame, spacing: Triple) -> int:
     """Extent of the median case along the axis that becomes K."""
-    return int(turned(_floats(median_extents(frame.fingerprint, spacing)), orientation_codes(spacing))[2])
+    return int(turned(_floats(median_extents(frame.fingerprint, spacing)), frame.codes)[2])
 
 
 def _floats(values: tuple[int, ...]) -> Triple:

@@ -1,6 +1,7 @@
 """How a planned network is trained: how long, on which patches, with which changes."""
 
 import re
+from collections.abc import Iterator
 from math import ceil, prod
 from typing import Literal
 
@@ -26,6 +27,7 @@ _MANY_PIECES = 3
 _ONE_PIECE = 0.8
 _MOST_WEIGHT = 3.0
 _SIDES = {"left", "right", "l", "r", "lt", "rt", "lh", "rh"}
+_OPPOSITE = (("l", "r"), ("r", "l"), ("left", "right"), ("right", "left"))
 
 MirrorAxes = tuple[Literal[0, 1, 2], ...]
 
@@ -89,8 +91,24 @@ def comes_in_pieces(label: LabelPrint) -> bool:
 
 
 def names_a_side(labels: LabelTable) -> list[str]:
-    """The names that hold left or right, also as l, r, lt, rt, lh or rh between other words: "kidney_left", "L. lung"."""
-    return [label.name for label in labels if _SIDES & set(_words(label.name))]
+    """The names that hold left or right, also as l, r, lt, rt, lh or rh between other words: "kidney_left", "L. lung".
+
+    And names that are another label's with l and r, or left and right, exchanged at an end of a word: "LV" and "RV", "lkid" and
+    "rkid", "leftkidney" and "rightkidney".
+    """
+    words = {label.name: tuple(_words(label.name)) for label in labels}
+    known = set(words.values())
+    return [name for name, own in words.items() if _SIDES & set(own) or known & set(_other_sides(own))]
+
+
+def _other_sides(words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The same words with the side that one of them begins or ends with exchanged."""
+    for n, word in enumerate(words):
+        for side, other in _OPPOSITE:
+            if word.startswith(side):
+                yield *words[:n], other + word[len(side) :], *words[n + 1 :]
+            if word.endswith(side):
+                yield *words[:n], word[: -len(side)] + other, *words[n + 1 :]
 
 
 def _words(name: str) -> list[str]:

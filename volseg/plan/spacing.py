@@ -23,7 +23,7 @@ COARSER = 1.2
 LOW_SHARE = 0.25
 """The low resolution is for scans of whose median volume a patch at full resolution holds less than this."""
 
-LEAST_EXTENT = 32
+LEAST_EXTENT = 16
 """No axis is coarsened so far that the median case has fewer voxels along it."""
 
 _COARSENING = 1.03
@@ -93,7 +93,7 @@ def coarsened(
 ) -> Triple:
     """A spacing with which a case has factor³ times fewer voxels (factor² where an axis is fixed).
 
-    Axes are coarsened as by coarsened_once, but none is left with fewer than 32 voxels: a stack of few slices keeps them. So
+    Axes are coarsened as by coarsened_once, but none is left with fewer than 16 voxels: a stack of few slices keeps them. So
     there may be less to gain than was asked for.
 
     Args:

@@ -15,6 +15,19 @@ from volseg.volume import AnyArray, Volume
 SAME_SPACING_TOLERANCE_MM = 1e-3
 """Spacings closer than this along every axis count as equal: no resampling."""
 
+_COARSER = 1.2
+_FEW_SLICES = 5
+
+
+def slice_axis(grid: Grid) -> int:
+    """The axis from slice to slice: the only one with fewer than 5 voxels, else the coarsest (by a fifth), else the last."""
+    few = [axis for axis in range(3) if grid.shape[axis] < _FEW_SLICES]
+    if len(few) == 1:
+        return few[0]
+    spacing = grid.spacing_mm
+    coarsest = int(np.argmax(spacing))
+    return coarsest if spacing[coarsest] > _COARSER * spacing[2] else 2
+
 
 def _checked_codes(codes: str) -> str:
     try:
@@ -30,19 +43,30 @@ class Orient(PreprocessStep):
 
     codes: one letter each of R/L, A/P and S/I, such as "RAS": the world direction each array axis mostly points to
     afterwards. An oblique or sheared grid stays so. Voxel type and positions are unchanged.
+    slices_last: the axis from slice to slice (see slice_axis) then becomes the last, the others keep their order: for scans
+    whose slices run in several directions, as those across the long axis of hearts do.
     """
 
     name: Literal["orient"] = "orient"
     codes: Annotated[str, AfterValidator(_checked_codes)] = "RAS"
+    slices_last: bool = False
 
     def __call__(self, volume: Volume) -> Volume:
         """[C, I, J, K] with its axes in the new order."""
-        order, flips = volume.grid.axes_towards(self.codes)
+        codes = self._codes(volume.grid)
+        order, flips = volume.grid.axes_towards(codes)
         if order == (0, 1, 2) and not any(flips):
             return volume
         turned = volume.array.transpose(0, *(axis + 1 for axis in order))
         turned = np.flip(turned, axis=tuple(axis + 1 for axis in range(3) if flips[axis]))
-        return volume.with_array(np.ascontiguousarray(turned), volume.grid.reoriented(self.codes))
+        return volume.with_array(np.ascontiguousarray(turned), volume.grid.reoriented(codes))
+
+    def _codes(self, grid: Grid) -> str:
+        """Those of a grid's axes afterwards."""
+        if not self.slices_last:
+            return self.codes
+        axis = slice_axis(grid.reoriented(self.codes))
+        return self.codes[:axis] + self.codes[axis + 1 :] + self.codes[axis]
 
 
 @PREPROCESS.add

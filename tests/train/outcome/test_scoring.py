@@ -1,3 +1,5 @@
+import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,27 +33,43 @@ def quiet(progress):
     pass
 
 
+def run(phantom_config, folder, *overrides):
+    config = phantom_config(*FAST, *overrides)
+    return load_package(run_training(config, folder, device="cpu", report=quiet))
+
+
+@pytest.fixture(scope="module")
+def folds(phantom_config, tmp_path_factory):
+    """Finished runs of both folds, f0 and f1; the second one was trained for less."""
+    folder, keep = tmp_path_factory.mktemp("folds"), "postprocess=[{name: keep_largest, labels: [1]}]"
+    run(phantom_config, folder / "f0", "split.fold=0", keep)
+    run(phantom_config, folder / "f1", "split.fold=1", "steps=3", keep)
+    return folder
+
+
 @pytest.fixture
 def train(phantom_config, tmp_path):
-    def run(name, *overrides):
-        config = phantom_config(*FAST, *overrides)
-        return load_package(run_training(config, tmp_path / name, device="cpu", report=quiet))
-
-    return run
+    return lambda name, *overrides: run(phantom_config, tmp_path / name, *overrides)
 
 
-def test_a_model_of_all_cases_quotes_the_folds_and_says_so(train, tmp_path):
-    train("f0", "split.fold=0")
-    train("f1", "split.fold=1", "steps=3")
+def test_a_model_of_all_cases_quotes_the_folds_and_takes_their_steps(train, folds, tmp_path):
+    shutil.copytree(folds, tmp_path, dirs_exist_ok=True)
     runs = f"cross_validation=[{tmp_path / 'f0'}, {tmp_path / 'f1'}]"
-    info = train("all", "split.fold=all", runs).info
+    package = train("all", "split.fold=all", "postprocess=choose", runs)
+    info = package.info
     assert info.training.case_count == 5
     assert {score.label: score.case_count for score in info.scores} == {"front": 5, "back": 5}
-    folds = read_scores(tmp_path / "f0" / "scores.csv") + read_scores(tmp_path / "f1" / "scores.csv")
-    front = [score.dice for score in folds if score.name == "front"]
+    scores = read_scores(tmp_path / "f0" / "scores.csv") + read_scores(tmp_path / "f1" / "scores.csv")
+    front = [score.dice for score in scores if score.name == "front"]
     assert info.scores[0].means["dice"] == pytest.approx(sum(front) / 5, abs=1e-4)
     assert "did not see it" in info.scores[0].cases
-    assert "but for steps" in info.scores[0].cases  # fold 1 was trained for less
+    assert re.search(r"but for .*steps", info.scores[0].cases), "fold 1 was trained for less"
+    assert [(step["name"], step["labels"]) for step in info.postprocess] == [("keep_largest", [1])]
+    assert "2 runs of the folds" in package.card
+    (tmp_path / "f1" / "phantom.volseg").unlink()
+    with pytest.raises(ConfigError, match=r"phantom\.volseg: the package .* is missing"):
+        train("again", "split.fold=all", "postprocess=choose", runs)
+    assert not (tmp_path / "again").exists()
 
 
 def test_a_model_of_all_cases_without_folds_has_no_scores(train):
@@ -60,9 +78,8 @@ def test_a_model_of_all_cases_without_folds_has_no_scores(train):
     assert "no case was held out" in package.card
 
 
-def test_two_runs_of_one_fold_are_refused(train, tmp_path):
-    train("f0", "split.fold=0")
-    runs = f"cross_validation=[{tmp_path / 'f0'}, {tmp_path / 'f0'}]"
+def test_two_runs_of_one_fold_are_refused(train, folds, tmp_path):
+    runs = f"cross_validation=[{folds / 'f0'}, {folds / 'f0'}]"
     with pytest.raises(ConfigError, match="held out by two runs"):
         train("all", "split.fold=all", runs)
     assert not (tmp_path / "all").exists()  # told before the training, not after it
@@ -70,8 +87,10 @@ def test_two_runs_of_one_fold_are_refused(train, tmp_path):
         train("f1", "split.fold=1", runs)
 
 
-def test_a_run_of_another_split_or_none_at_all_is_refused(train, tmp_path):
-    train("other", "split.fold=0", "split.seed=1")
+def test_a_run_of_another_split_or_none_at_all_is_refused(train, folds, phantom_config, tmp_path):
+    shutil.copytree(folds / "f0", tmp_path / "other")
+    other = phantom_config(*FAST, "split.fold=0", "split.seed=1")
+    (tmp_path / "other" / "config.yaml").write_text(dump_config(other))
     with pytest.raises(ConfigError, match="another split"):
         train("all", "split.fold=all", f"cross_validation=[{tmp_path / 'other'}]")
     with pytest.raises(ConfigError, match="no finished training run"):
@@ -162,17 +181,3 @@ def test_the_words_say_where_postprocessing_was_chosen(phantom_config, tmp_path)
     assert "no held-out case" in alone.notes[0]
     words = cases_in_words(phantom_config(f"split.file={tmp_path / 'splits.json'}"))
     assert words == "held-out fold 0 (of splits.json), not used in training"
-
-
-def test_a_model_of_all_cases_takes_the_steps_of_its_folds(train, tmp_path):
-    keep = "postprocess=[{name: keep_largest, labels: [1]}]"
-    train("f0", "split.fold=0", keep)
-    train("f1", "split.fold=1", keep)
-    runs = f"cross_validation=[{tmp_path / 'f0'}, {tmp_path / 'f1'}]"
-    package = train("all", "split.fold=all", "postprocess=choose", runs)
-    assert [(step["name"], step["labels"]) for step in package.info.postprocess] == [("keep_largest", [1])]
-    assert "2 runs of the folds" in package.card
-    (tmp_path / "f1" / "phantom.volseg").unlink()
-    with pytest.raises(ConfigError, match=r"phantom\.volseg: the package .* is missing"):
-        train("again", "split.fold=all", "postprocess=choose", runs)
-    assert not (tmp_path / "again").exists()
