@@ -122,6 +122,7 @@ def test_both_hippocampi_are_found_in_a_head(predictor, brain):
     assert prediction.warnings == ()
 
 
+@pytest.mark.slow
 def test_a_head_and_a_crop_of_it_get_the_same_labels(predictor, right, right_labels):
     head = volseg.read_volume(SAMPLES / "mni152_t1_brain.nii.gz")
     found = resample_label_map(predictor.predict(head).label_map, right.grid)
@@ -129,12 +130,20 @@ def test_a_head_and_a_crop_of_it_get_the_same_labels(predictor, right, right_lab
         assert dice(found.array == located, right_labels.array == own) > 0.9
 
 
-def test_what_is_no_head_is_refused_and_force_says_so(predictor):
+@pytest.fixture
+def no_head():
     noise = np.random.default_rng(0).normal(100, 10, size=(60, 72, 60))
-    scan = volseg.Volume(noise, Grid.from_spacing((60, 72, 60), (3, 3, 3)))
+    return volseg.Volume(noise, Grid.from_spacing((60, 72, 60), (3, 3, 3)))
+
+
+def test_what_is_no_head_is_refused(predictor, no_head):
     with pytest.raises(InputError, match=r"template's brain.*--force"):
-        predictor.predict(scan)
-    forced = Predictor(predictor.package, device="cpu", force=True).predict(scan)
+        predictor.predict(no_head)
+
+
+@pytest.mark.slow
+def test_force_labels_what_is_no_head_and_says_so(predictor, no_head):
+    forced = Predictor(predictor.package, device="cpu", force=True).predict(no_head)
     assert any("forced" in warning for warning in forced.warnings)
 
 

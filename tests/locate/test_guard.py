@@ -93,8 +93,8 @@ def _ct(head):
     ("make", "reason"),
     [
         (_ct, "contrast"),
-        (_noise, "brain that lies in the scan"),
-        (_ball, "results of two searches|contrast"),
+        pytest.param(_noise, "brain that lies in the scan", marks=pytest.mark.slow),
+        pytest.param(_ball, "results of two searches|contrast", marks=pytest.mark.slow),
         (_inverted, "contrast of white over grey matter"),
         pytest.param(
             lambda head: head.array[0, :, :, ::-1], "contrast|two searches|mutual", marks=pytest.mark.slow

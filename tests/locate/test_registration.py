@@ -40,6 +40,7 @@ def test_without_skull_and_with_the_upper_half_cut_off(template, head):
     assert worst_mm(register(template, part), affine) < 3
 
 
+@pytest.mark.slow
 def test_the_order_of_the_axes_changes_nothing_and_neither_does_another_run(template, head):
     scan = scan_of(head, pose(degrees=(5, 10, -8), scale=0.92))
     order, flips = scan.grid.axes_towards("IRP")

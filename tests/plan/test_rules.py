@@ -180,6 +180,13 @@ def test_rare_labels_weigh_more():
         (("upright", "cleft", "alright"), []),
         (("Hippocampus lh",), ["Hippocampus lh"]),
         (("LeftVentricle", "rvMyocardium"), ["LeftVentricle"]),
+        (("LV", "MYO", "RV"), ["LV", "RV"]),
+        (("rkid", "lkid", "liver"), ["rkid", "lkid"]),
+        (
+            ("leftkidney", "rightkidney", "kidneyR 2", "kidneyL 2"),
+            ["leftkidney", "rightkidney", "kidneyR 2", "kidneyL 2"],
+        ),
+        (("LV", "myocardium"), []),
     ],
 )
 def test_sides(names, sided):

@@ -159,18 +159,9 @@ def test_two_processes_average_share_wait_and_hear_of_a_failure(by_hand, tmp_pat
 
 def run_two(tmp_path, name, *arguments):
     """A training by torchrun with two processes, and its weights of both ranks."""
-    folder = tmp_path / name
-    command = [
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        ENTRY,
-        folder,
-        *FAST,
-        *arguments,
-    ]
+    folder, logs = tmp_path / name, tmp_path / "torchrun"  # which would leave a folder in /tmp
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--log-dir", logs)
+    command = (*launcher, ENTRY, folder, *FAST, *arguments)
     done = subprocess.run(
         [sys.executable, *map(str, command)], env=environment(), capture_output=True, text=True, timeout=120, check=False
     )  # fmt: skip

@@ -180,7 +180,7 @@ def test_killed_with_sigkill_at_random_steps_it_ends_with_the_same_weights(tmp_p
         process = run_entry(tmp_path / "parts", *often, *(["--resume"] if count else []))
         assert any(line.strip() == f"step {stop}" for line in process.stdout), process.stderr.read()
         process.kill()
-        process.communicate()
+        process.communicate(timeout=60)  # ends when nobody holds the pipes any more: no worker either
     last = run_entry(tmp_path / "parts", *often, "--resume")
     _, error = last.communicate(timeout=120)
     assert last.returncode == 0, error
@@ -432,3 +432,25 @@ def test_training_on_every_case_validates_on_none(trainer, tmp_path):
     assert seen[-1].dice is None
     assert not (tmp_path / "run" / "best.pt").exists()
     assert replace(seen[-1], step=1).steps == 6
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("architecture.dimensions=2", "patch_voxels=[12, 16, 1]", "tile.tile_voxels=[20, 24, 1]"),
+    ],
+    ids=["3d", "2d"],
+)
+def test_the_order_in_memory_changes_no_gradient(trainer, overrides):
+    plain, last = trainer("plain", *overrides), trainer("last", "channels_last=true", *overrides)
+    axes = plain.config.architecture.dimensions
+    layout = torch.channels_last if axes == 2 else torch.channels_last_3d
+    wide = [p for p in last.module.parameters() if p.ndim == axes + 2 and p.shape[1] > 1]
+    assert wide
+    assert all(p.is_contiguous(memory_format=layout) for p in wide)
+    batch = next(first_batches(plain))
+    losses = [run._stepper.gradients([batch], progress=0) for run in (plain, last)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for first, second in zip(gradients(plain), gradients(last), strict=True):
+        assert torch.allclose(first, second, atol=1e-5)

@@ -22,10 +22,17 @@ def quiet(progress):
 FAST = ("steps=6", "validation.every_steps=3", "validation.previews=1", "architecture.widths=[8, 8]")
 
 
-def test_training_learns_the_phantom_and_the_package_finds_it(phantom_config, tmp_path):
+@pytest.fixture(scope="module")
+def learned(phantom_config, tmp_path_factory):
+    """The whole smoke training: its settings, its package and what a display was told."""
     seen = []
     config = phantom_config(f"golden={phantom_config().dataset.root / 'imagesTr'}/phantom_001.nii.gz")
-    path = run_training(config, tmp_path / "run", device="cpu", report=seen.append)
+    folder = tmp_path_factory.mktemp("learned") / "run"
+    return config, run_training(config, folder, device="cpu", report=seen.append), seen
+
+
+def test_training_learns_the_phantom_and_the_package_finds_it(learned):
+    config, path, seen = learned
     assert [progress.step for progress in seen] == list(range(1, 161))
     assert seen[-1].loss < seen[0].loss / 2
     package = load_package(path)
@@ -33,7 +40,7 @@ def test_training_learns_the_phantom_and_the_package_finds_it(phantom_config, tm
     assert min(score.means["dice"] for score in package.info.scores) > 0.7
     assert check_golden(package) > 0.99
     assert "not a medical device" in package.card
-    names = {entry.name for entry in (tmp_path / "run").iterdir()}
+    names = {entry.name for entry in path.parent.iterdir()}
     assert names >= {
         "config.yaml",
         "log.csv",
@@ -43,7 +50,10 @@ def test_training_learns_the_phantom_and_the_package_finds_it(phantom_config, tm
         "scores.csv",
         "phantom.volseg",
     }
-    log = read_log(tmp_path / "run" / "log.csv")
+    (case,) = split_cases(config)[1]
+    previews = {entry.name for entry in (path.parent / "previews").iterdir()}
+    assert previews == {f"worst_1_{case.id}_{kind}.png" for kind in ("found", "true")}
+    log = read_log(path.parent / "log.csv")
     assert [row["step"] for row in log if "dice_front" in row] == [40, 80, 120, 160]
 
 
@@ -103,11 +113,10 @@ def test_2d_models_train_and_predict_through_the_same_path(phantom_config, tmp_p
     assert package.info.architecture["dimensions"] == 2
 
 
-def test_scores_in_the_card_are_those_of_the_packed_model(phantom_config, tmp_path):
+def test_scores_in_the_card_are_those_of_the_packed_model(learned):
     import volseg
 
-    config = phantom_config(*FAST, "steps=30")
-    path = run_training(config, tmp_path, device="cpu", report=quiet)
+    config, path, _ = learned
     _, held_out = split_cases(config)
     found = volseg.predict(read_volume(held_out[0].images), model=path).array
     true = read_label_map(held_out[0].label).array

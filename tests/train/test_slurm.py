@@ -153,7 +153,8 @@ def cluster(tmp_path_factory):
 def by_torchrun(cluster):
     """The weights that two processes of torchrun reach."""
     folder = cluster.folder / "torchrun"
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", ENTRY, folder, *FAST]
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    command = (*launcher, "--log-dir", cluster.folder / "logs", ENTRY, folder, *FAST)
     subprocess.run(
         [sys.executable, *map(str, command)], env=cluster.env, check=True, capture_output=True, timeout=240
     )

@@ -1,6 +1,7 @@
 """`volseg plan`: a labelled collection in, a configuration that a person can read and edit out."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -55,7 +56,8 @@ def plan(
         device=device,
     )
     path = planned(root, output or run_folder(root), request, layout=layout)
-    print(f"\nwrote   {path} and what it refers to\nnext    volseg train {root} -o {path.parent}")
+    words = quote(str(root)), "-o", quote(str(path.parent))
+    print(f"\nwrote   {path} and what it refers to\nnext    volseg train {' '.join(words)}")
 
 
 def run_folder(root: Path) -> Path:

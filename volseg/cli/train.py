@@ -55,9 +55,12 @@ def train(
     from volseg.train.distributed import open_ranks
     from volseg.train.interrupt import PausedError
 
-    roots = [Path(word) for word in arguments or () if "=" not in word]
-    changes = [word for word in arguments or () if "=" in word]
+    words = arguments or []
+    roots = [Path(word) for word in words if "=" not in word or Path(word).exists()]
+    changes = [word for word in words if Path(word) not in roots]
     if fold is not None:
+        if fold != "all" and not fold.isdecimal():
+            raise typer.BadParameter(f"'{fold}' is no fold; give 0, 1, ... or all.", param_hint="--fold")
         changes.append(f"split.fold={fold}")
     if len(roots) > 1 or (config is None) == (not roots):
         raise typer.BadParameter("give a dataset folder, or a configuration by --config.", param_hint="ROOT")

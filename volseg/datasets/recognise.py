@@ -49,7 +49,8 @@ def recognise(root: Path, layout: str | None = None) -> Recognition:
     if len(matches) > 1:
         raise InputError(_several(root, matches))
     match = matches[0]
-    dataset = match.adapter.model_validate({"root": match.root})
+    # Absolute, so that a plan can be used from any folder.
+    dataset = match.adapter.model_validate({"root": match.root.absolute()})
     inside = "" if match.root == root else f" (in {match.root.name}/)"
     return Recognition(dataset, f"{dataset.title}{inside}: {match.why}")
 

@@ -19,20 +19,21 @@ def card_settings(dataset: Dataset, fingerprint: Fingerprint) -> CardConfig:
     """
     kind = _KINDS.get(fingerprint.modality, "medical")
     labels = [label.name for label in fingerprint.labels]
+    axes = "slices last" if fingerprint.slices_last else "right-left x front-back x up-down"
     title = _shortened(f"{', '.join(labels)} in {kind} scans", 100)
     return CardConfig(
         name=_slug(dataset.root.resolve().stem),
         title=title,
         description=(
-            f"Finds {_listed(labels)} in {kind} scans. Trained by a self-configured plan on {fingerprint.cases} cases of "
-            f"{dataset.title}."
+            f"Finds {_listed(labels)} in {kind} scans. Trained by a self-configured plan for the {fingerprint.cases} cases "
+            f"of {dataset.title}."
         ),
         modality=fingerprint.modality or UNKNOWN_MODALITY,
         intended_use=f"Research on {kind} scans like those of {dataset.title}.",
         limits=(
-            f"Not a medical device; not for diagnosis or treatment. Trained on {fingerprint.cases} cases with voxels of "
-            f"{_ranges(fingerprint.spacing_mm, 2)} mm and a size of {_ranges(fingerprint.size_mm, 0)} mm (right-left x "
-            "front-back x up-down); nothing is known of its results on others."
+            f"Not a medical device; not for diagnosis or treatment. The collection has {fingerprint.cases} cases with voxels "
+            f"of {_ranges(fingerprint.spacing_mm, 2)} mm and a size of {_ranges(fingerprint.size_mm, 0)} mm ({axes}); nothing is "
+            "known of its results on others."
         ),
         data_name=dataset.title,
         data_licence=dataset.licence() or "unknown; see where the collection comes from",

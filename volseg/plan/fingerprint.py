@@ -16,7 +16,7 @@ from volseg.errors import InputError, VolsegError, counted
 from volseg.geometry import Grid, Shape
 from volseg.labels import LabelTable
 from volseg.package.fingerprint import ChannelPrint, Fingerprint, LabelPrint, Spread
-from volseg.plan.spacing import TURN
+from volseg.plan.spacing import orientation_codes
 from volseg.preprocess.spatial import Orient, slice_axis
 from volseg.resample import resample_label_map
 from volseg.volume import AnyArray, LabelMap, Volume
@@ -188,7 +188,7 @@ def _extent(hit: AnyArray, whole: int) -> int:
 
 
 def slices_run_in_several_directions(grids: Sequence[Grid]) -> bool:
-    """Whether more than one case in ten has its slices along another axis than most, or a few slices are not told by spacing.
+    """Whether more than one case in ten has its slices along another axis than most, or the spacing does not tell that axis.
 
     Args:
         grids: of the cases, towards RAS. Where no axis is clearly coarser than up-down, slices run along that.
@@ -196,8 +196,8 @@ def slices_run_in_several_directions(grids: Sequence[Grid]) -> bool:
     axes = [slice_axis(grid) for grid in grids]
     usual = max(set(axes), key=axes.count)
     median = np.median([grid.spacing_mm for grid in grids], axis=0)
-    hidden = usual != 2 and median[usual] <= TURN * median[2]
-    return hidden or axes.count(usual) < _ALIKE * len(axes)
+    told = "RAS".index(orientation_codes(median.tolist())[2])
+    return usual != told or axes.count(usual) < _ALIKE * len(axes)
 
 
 def _slices_last(grid: Grid) -> tuple[int, ...]:

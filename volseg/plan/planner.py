@@ -89,7 +89,7 @@ class _Frame:
     @property
     def codes(self) -> str:
         """Where the axes of the arrays point; however coarse a variant gets, the slices of the scans are along the last one."""
-        return orientation_codes(slice_spacing(self.fingerprint))
+        return "RAS" if self.fingerprint.slices_last else orientation_codes(slice_spacing(self.fingerprint))
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,21 @@ class _Variant:
     network: NetworkPlan
 
 
+def check_request(dataset: Dataset, request: PlanRequest) -> None:
+    """Nothing, where a collection can be planned so, as far as that is known before its scans are measured.
+
+    Raises:
+        ConfigError: regions asked for where the collection has none, or GPU memory for the CPU.
+        InputError: the collection does not tell its labels or channels.
+    """
+    names, _ = [label.name for label in dataset.labels()], dataset.channel_names()
+    if request.regions and not dataset.regions():
+        raise ConfigError(
+            f"{dataset.title} has no nested regions, only the labels {', '.join(names)}; leave --regions out."
+        )
+    chosen_target(request)
+
+
 def plan_training(dataset: Dataset, fingerprint: Fingerprint, request: PlanRequest = PlanRequest()) -> Plan:  # noqa: B008 - frozen
     """Configurations for a collection, from its fingerprint alone; no voxel is read.
 
@@ -112,11 +127,7 @@ def plan_training(dataset: Dataset, fingerprint: Fingerprint, request: PlanReque
         ConfigError: regions asked for where the collection has none, dims or resolution that do not suit the scans, or too
             little memory.
     """
-    if request.regions and not dataset.regions():
-        raise ConfigError(
-            f"{dataset.title} has no nested regions, only the labels {', '.join(label.name for label in dataset.labels())}; "
-            "leave --regions out."
-        )
+    check_request(dataset, request)
     frame = _Frame(dataset, fingerprint, request, chosen_target(request))
     variants = _variants(frame)
     chosen = _chosen(frame, variants)

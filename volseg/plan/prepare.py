@@ -1,22 +1,26 @@
 """From a dataset folder to the settings of a training: planned once, kept in a folder, and read from there ever after."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from volseg.config import dump_config, load_config
+from volseg.datasets import Case, Dataset
 from volseg.datasets.recognise import Recognition, recognise
-from volseg.errors import ConfigError
+from volseg.errors import ConfigError, OutputError
 from volseg.io.atomic import replacing
 from volseg.package.fingerprint import Fingerprint
 from volseg.plan.budget import fit_budget
 from volseg.plan.fingerprint import measure_fingerprint
-from volseg.plan.planner import Plan, plan_training
+from volseg.plan.planner import Plan, check_request, plan_training
 from volseg.plan.request import PlanRequest
 from volseg.plan.throughput import measure_step
-from volseg.plan.write import FINGERPRINT_FILE, PLAN_FILE, write_plan
+from volseg.plan.write import FINGERPRINT_FILE, PLAN_FILE, write_fingerprint, write_plan
+from volseg.train.settings import TrainConfig
 
 REQUEST_FILE = "request.yaml"
 
@@ -54,7 +58,7 @@ def prepare(
         measured: called once it is measured.
 
     Raises:
-        ConfigError: the folder holds a plan made from another request.
+        ConfigError: the folder holds a plan made from another request or for another collection.
         VolsegError: the collection is unknown, cannot be read, or the request cannot be met.
     """
     began = time.monotonic()
@@ -64,9 +68,16 @@ def prepare(
     path = folder / PLAN_FILE
     if path.exists():
         _check_same_request(folder, request)
+        _check_same_collection(path, root, recognition.dataset)
         return Prepared(path, recognition, None)
-    dataset, cases = recognition.dataset, recognition.dataset()
-    fingerprint = _known_fingerprint(folder) or measure_fingerprint(cases, dataset, progress=report)
+    dataset = recognition.dataset
+    check_request(dataset, request)
+    cases = dataset()
+    _make(folder)
+    fingerprint = _known_fingerprint(folder, cases, dataset)
+    if fingerprint is None:
+        fingerprint = measure_fingerprint(cases, dataset, progress=report)
+        write_fingerprint(fingerprint, folder)  # what took so long is kept, whatever comes of the plan
     if measured is not None:
         measured(fingerprint)
     plan_for = partial(plan_training, dataset, fingerprint)
@@ -75,27 +86,62 @@ def prepare(
     else:
         left = request.budget_seconds - (time.monotonic() - began)
         plan = fit_budget(left, plan_for, request, measure=partial(measure_step, device=request.device))
-    folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / REQUEST_FILE) as unfinished:
         unfinished.write_text(dump_config(request), encoding="utf-8")
     return Prepared(path, recognition, write_plan(plan, folder, cases))
 
 
-def _known_fingerprint(folder: Path) -> Fingerprint | None:
-    """That of an earlier plan whose plan.yaml was removed to plan again."""
+def _make(folder: Path) -> None:
+    """Have the folder before the scans are measured, which may take long."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be made ({error.strerror}); choose another folder by --output."
+        ) from error
+
+
+def _known_fingerprint(folder: Path, cases: Sequence[Case], dataset: Dataset) -> Fingerprint | None:
+    """That of an earlier plan whose plan.yaml was removed to plan again; None where the collection is no longer the same."""
     path = folder / FINGERPRINT_FILE
-    return Fingerprint.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file() or any(
+        file.stat().st_mtime > path.stat().st_mtime for case in cases for file in case.files
+    ):
+        return None
+    try:
+        known = Fingerprint.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError:
+        return None
+    labels = [(label.value, label.name) for label in known.labels]
+    channels = tuple(channel.name for channel in known.channels)
+    same = (
+        known.cases == len(cases)
+        and labels == [(label.value, label.name) for label in dataset.labels()]
+        and channels == dataset.channel_names()
+    )
+    return known if same else None
+
+
+def _check_same_collection(path: Path, root: Path, dataset: Dataset) -> None:
+    """Refuse to train the collection of an earlier plan in place of the one that was named."""
+    planned = load_config(path, TrainConfig).dataset
+    if planned.root.resolve() != dataset.root.resolve():
+        raise ConfigError(
+            f"{path}: was planned for {planned.root}, not for {root}. Give --output another folder for this collection; if it "
+            "is the same one in another place, correct dataset.root in that file."
+        )
 
 
 def _check_same_request(folder: Path, request: PlanRequest) -> None:
+    """What is not asked for is as it was planned."""
     path = folder / REQUEST_FILE
     if not path.is_file():
         return
     before = load_config(path, PlanRequest)
     changed = [
         f"{name} (then {getattr(before, name)}, now {getattr(request, name)})"
-        for name in PlanRequest.model_fields
-        if getattr(before, name) != getattr(request, name) and name != "fold"
+        for name, field in PlanRequest.model_fields.items()
+        if getattr(request, name) not in (getattr(before, name), field.default) and name != "fold"
     ]
     if changed:
         raise ConfigError(

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, cast
 
 import yaml
@@ -42,10 +43,8 @@ def write_plan(plan: Plan, folder: Path, cases: Sequence[Case]) -> Plan:
     Raises:
         OutputError: the folder cannot be written.
     """
+    fingerprint = write_fingerprint(plan.fingerprint, folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        fingerprint = folder / FINGERPRINT_FILE
-        fingerprint.write_text(plan.fingerprint.model_dump_json(indent=2) + "\n", encoding="utf-8")
         splits = _write_splits(plan, folder, cases)
         files = {"fingerprint": fingerprint.resolve()}
         configs = {
@@ -60,6 +59,21 @@ def write_plan(plan: Plan, folder: Path, cases: Sequence[Case]) -> Plan:
     except OSError as error:
         raise OutputError(f"{folder}: the plan cannot be written ({error.strerror}).") from error
     return replace(plan, configs=configs)
+
+
+def write_fingerprint(fingerprint: Fingerprint, folder: Path) -> Path:
+    """Write fingerprint.json and give its path; the folder is made if it is not there.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    path = folder / FINGERPRINT_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(fingerprint.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{folder}: the plan cannot be written ({error.strerror}).") from error
+    return path
 
 
 def read_plan(folder: Path) -> tuple[TrainConfig, Fingerprint]:
@@ -77,7 +91,7 @@ def read_plan(folder: Path) -> tuple[TrainConfig, Fingerprint]:
 def plan_text(config: TrainConfig, reasons: Mapping[str, str], path: Path) -> str:
     """YAML that loads as the configuration: a comment above each block that was decided, fields as usual left out."""
     lines = [
-        f"# Train with it:  volseg train -c {path}",
+        f"# Train with it:  volseg train -c {quote(str(path))} -o RUN",
         "# Change what you like; lines that are left out have their defaults.",
     ]
     for name in type(config).model_fields:

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.datasets import Case
+from volseg.errors import InputError
 from volseg.train.samples.cache import CachedCase, build_cache
 from volseg.train.settings import TrainConfig
 from volseg.train.split import trained_regions
 from volseg.train.targets import TargetCode
+
+MOST_LABELS = 255
+"""Cached label indices are of one byte."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +33,16 @@ class TrainingData:
 
 
 def load_data(config: TrainConfig, split: tuple[list[Case], list[Case]], cache: Path) -> TrainingData:
-    """Both sides of the split, preprocessed into the cache folder."""
+    """Both sides of the split, preprocessed into the cache folder.
+
+    Raises:
+        InputError: the dataset has more labels than label indices can tell apart, or a case cannot be read.
+    """
     labels = config.dataset.labels()
+    if len(labels) > MOST_LABELS:
+        raise InputError(
+            f"{config.dataset.root}: has {len(labels)} labels, and a training can tell {MOST_LABELS} apart at most. Join labels "
+            'by "remap" in a table of paths, or train them in groups.'
+        )
     training, held_out = (build_cache(cases, config.preprocess, labels.values, cache) for cases in split)
     return TrainingData(training, held_out, TargetCode.of(labels, trained_regions(config)), labels.values)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from volseg.errors import InputError
+from volseg.errors import InputError, OutputError
 from volseg.io import read_label_map
 from volseg.preprocess import PREPROCESS
 from volseg.train.samples import cache
@@ -131,3 +131,13 @@ def test_labels_outside_the_table_are_refused(make_case):
     assert label_indices(label_map, (1, 4)).max() == 2
     with pytest.raises(InputError, match=r"a_seg\.nii\.gz: holds the values \[4\].*labels are \[1, 2\]"):
         label_indices(label_map, (1, 2))
+
+
+def test_a_full_disk_is_told_as_such(make_case, tmp_path, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise RuntimeError("Error while creating the NDArray")  # all that blosc2 says of it
+
+    monkeypatch.setattr(cache.blosc2, "asarray", full)
+    with pytest.raises(OutputError, match=r"case a cannot be kept there .* MB are free"):
+        build_cache([make_case()], (), (1, 4), tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []

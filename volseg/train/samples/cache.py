@@ -21,11 +21,12 @@ from typing import Any, cast
 import blosc2
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from volseg.cases import read_case
 from volseg.datasets import Case
-from volseg.errors import InputError
+from volseg.errors import InputError, OutputError
 from volseg.geometry import Grid, Shape
 from volseg.preprocess import PreprocessStep, preprocess_volume
 from volseg.resample import resample_label_map
@@ -85,6 +86,7 @@ def build_cache(
     Raises:
         InputError: a case has no label map, or one with a value that is not in the table.
         GeometryError: image and label map of a case are not on one grid.
+        OutputError: the folder takes no more.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _clear_abandoned(folder)
@@ -172,10 +174,28 @@ def _write_case(
     volume, label_map = read_case(case)
     image = preprocess_volume(volume, steps)
     indices = label_indices(resample_label_map(label_map, image.grid), label_values)
-    _write_blocks(folder / "image.b2nd", image.array)
-    _write_blocks(folder / "labels.b2nd", indices)
-    save_file(places_to_arrays(find_places(indices)), folder / "places.safetensors")
+    places = places_to_arrays(find_places(indices))
     record = {"id": case.id, "shape": image.grid.shape, "affine": image.grid.affine.tolist()}
+    try:
+        _write_files(folder, image.array, indices, places, record)
+    except (OSError, RuntimeError, SafetensorError) as error:  # blosc2 knows only that it failed
+        free = shutil.disk_usage(folder).free
+        raise OutputError(
+            f"{folder.parent}: case {case.id} cannot be kept there ({error}); {free / 1e6:.0f} MB are free, and it takes up to "
+            f"{(image.array.nbytes + indices.nbytes) / 1e6:.0f} MB. Free some space, or choose another folder by --output."
+        ) from error
+
+
+def _write_files(
+    folder: Path,
+    image: AnyArray,
+    indices: npt.NDArray[np.uint8],
+    places: dict[str, npt.NDArray[np.generic]],
+    record: dict[str, Any],
+) -> None:
+    _write_blocks(folder / "image.b2nd", image)
+    _write_blocks(folder / "labels.b2nd", indices)
+    save_file(places, folder / "places.safetensors")
     (folder / "case.json").write_text(json.dumps(record), encoding="utf-8")
     for file in folder.iterdir():  # the rename must not reach the disk before what it names
         with file.open("rb") as handle:
