@@ -1,3 +1,5 @@
+import json
+
 """`volseg train` through the command line, on the phantom."""
 
 from pathlib import Path
@@ -63,3 +65,30 @@ def test_a_missing_config(volseg_cli, tmp_path):
     outcome = volseg_cli("train", "-c", tmp_path / "no.yaml", "-o", tmp_path / "run")
     assert outcome.code == 2
     assert "no.yaml: cannot be read" in outcome.err
+
+
+@pytest.mark.parametrize("fold", ["x", "-1", "1.5"])
+def test_what_is_no_fold_is_told_by_its_option(volseg_cli, tmp_path, fold):
+    outcome = volseg_cli("train", "-c", CONFIG, "-o", tmp_path / "run", DATA, "--fold", fold)
+    assert outcome.code == 2
+    assert "is no fold; give 0, 1, ... or all" in " ".join(outcome.err.replace("│", " ").split())
+
+
+def test_a_dataset_whose_path_looks_like_a_setting(volseg_cli, tmp_path):
+    (tmp_path / "steps=3").mkdir()
+    outcome = volseg_cli("train", tmp_path / "steps=3", "-o", tmp_path / "run")
+    assert outcome.code == 2
+    assert "steps=3: no known layout of a dataset" in outcome.err
+
+
+def test_more_labels_than_a_byte_can_tell_apart(volseg_cli, tmp_path):
+    (tmp_path / "labels.json").write_text(
+        json.dumps({"labels": {str(n): f"part {n}" for n in range(1, 302)}})
+    )
+    (tmp_path / "labels.csv").write_text("id,image,label\na,a.nii,a.nii\nb,b.nii,b.nii\n")
+    for name in "ab":
+        (tmp_path / f"{name}.nii").touch()
+    data = f"dataset={{name: table, root: {tmp_path / 'labels.csv'}}}", "split={fold: all}"
+    outcome = volseg_cli("train", "-c", CONFIG, "-o", tmp_path / "run", *data, "--device", "cpu")
+    assert outcome.code == 2
+    assert "has 301 labels, and a training can tell 255 apart" in outcome.err

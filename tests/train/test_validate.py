@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from volseg.evaluate import Score
-from volseg.labels import LabelRegion, LabelTable
+from volseg.labels import NO_LABELS, LabelRegion, LabelTable
 from volseg.metrics import dice
 from volseg.train.distributed import Ranks
 from volseg.train.outcome.previews import draw_worst
@@ -109,7 +109,9 @@ def test_the_worst_cases_are_drawn_worst_first(make_case, tmp_path):
     cases = [make_case(name) for name in "abc"]
     found = scores("a", 0.9, 0.8) + scores("b", 0.1, 0.9) + scores("c", 0.7, 0.7) + scores("elsewhere", 0, 0)
     maps = {case.id: cases[0].label for case in cases}
-    pictures = draw_worst(found, cases, maps, tmp_path / "previews", count=2)
+    pictures = draw_worst(
+        found, cases, maps, tmp_path / "previews", labels=LabelTable.from_names(("a", "b")), count=2
+    )
     assert [path.name for path in pictures] == [
         "worst_1_b_found.png",
         "worst_1_b_true.png",
@@ -120,5 +122,5 @@ def test_the_worst_cases_are_drawn_worst_first(make_case, tmp_path):
 
 
 def test_no_pictures_asked_for_makes_no_folder(make_case, tmp_path):
-    assert draw_worst(scores("a", 1), [make_case("a")], {}, tmp_path / "no", count=0) == []
+    assert draw_worst(scores("a", 1), [make_case("a")], {}, tmp_path / "no", labels=NO_LABELS, count=0) == []
     assert not (tmp_path / "no").exists()

@@ -58,7 +58,7 @@ def reasons(
         "sampling": _sampling(config, fingerprint),
         "augment": _augmentation(config, labels, fingerprint),
         "optimizer": "AdamW with a short warm-up and half a cosine; averaged weights are validated and shipped.",
-        "postprocess": "Chosen on held-out predictions: the largest component of a label only where that raises its Dice.",
+        "postprocess": "Chosen on held-out predictions: only the largest component, or none below a size, of a label where that helps.",
     }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from volseg.datasets import Case
 from volseg.errors import InputError
+from volseg.labels import LabelTable
 from volseg.train.samples.cache import CachedCase, build_cache
 from volseg.train.settings import TrainConfig
 from volseg.train.split import trained_regions
@@ -46,3 +47,9 @@ def load_data(config: TrainConfig, split: tuple[list[Case], list[Case]], cache: 
         )
     training, held_out = (build_cache(cases, config.preprocess, labels.values, cache) for cases in split)
     return TrainingData(training, held_out, TargetCode.of(labels, trained_regions(config)), labels.values)
+
+
+def absent_labels(data: TrainingData, labels: LabelTable) -> list[str]:
+    """The names of the labels that no training case holds: none of them can be learned."""
+    held = {index for case in data.training for index in case.places}
+    return [label.name for index, label in enumerate(labels, start=1) if index not in held]

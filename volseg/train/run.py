@@ -6,8 +6,8 @@ from pathlib import Path
 
 from volseg.config import dump_config, load_config
 from volseg.datasets import Case
-from volseg.errors import OutputError
-from volseg.train.data import load_data
+from volseg.errors import OutputError, few
+from volseg.train.data import absent_labels, load_data
 from volseg.train.distributed import ALONE, Ranks
 from volseg.train.loop import Progress, Trainer
 from volseg.train.outcome.export import export_package
@@ -57,6 +57,12 @@ def run_training(
         if ranks.is_first:
             _open_folder(config, folder, split[0], resume=resume)
         data = load_data(config, split, cache or folder / "cache")
+    absent = absent_labels(data, config.dataset.labels())
+    if absent and ranks.is_first:
+        _logger.warning(
+            "no training case of this fold holds %s, so the model will not find it; the held-out cases may",
+            few(absent, 5),
+        )
     trainer = Trainer(config, data, folder, device=device, ranks=ranks)
     if resume and (folder / "last.pt").exists():
         trainer.resume()

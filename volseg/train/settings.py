@@ -140,7 +140,7 @@ class LogConfig(Config):
     tensorboard: bool = False
     """Also write TensorBoard events into the run folder."""
     mlflow: str | None = None
-    """Also log to this MLflow tracking URI, such as http://host:5000 or file:///runs/mlflow."""
+    """Also log to this MLflow tracking URI, such as http://host:5000."""
 
 
 class CardConfig(Config):
@@ -205,7 +205,7 @@ class TrainConfig(Config):
     mirror_axes: tuple[Literal[0, 1, 2], ...] = ()
     """At inference, average the logits over flips of these axes."""
     postprocess: Postprocess = ()
-    """`choose`: keep the largest component of a label only where that raises the Dice of the held-out cases."""
+    """`choose`: keep the largest component, or drop small ones, of a label only where that helps the held-out cases."""
     locate: AnyLocate | None = None
     """How the model finds in a larger scan what it was trained on; None takes every scan as a whole."""
     located_labels: tuple[LabelInfo, ...] = ()

@@ -12,9 +12,12 @@ import pytest
 
 from volseg.errors import InputError, OutputError
 from volseg.io import read_label_map
+from volseg.labels import Label, LabelTable
 from volseg.preprocess import PREPROCESS
+from volseg.train.data import TrainingData, absent_labels
 from volseg.train.samples import cache
 from volseg.train.samples.cache import build_cache, label_indices
+from volseg.train.targets import TargetCode
 
 STEPS = [PREPROCESS.build({"name": "orient", "codes": "RAS"}), PREPROCESS.build({"name": "zscore"})]
 
@@ -141,3 +144,10 @@ def test_a_full_disk_is_told_as_such(make_case, tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=r"case a cannot be kept there .* MB are free"):
         build_cache([make_case()], (), (1, 4), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_labels_of_which_there_is_nothing_to_learn(make_case, tmp_path):
+    cases = build_cache([make_case()], (), (1, 4, 7), tmp_path / "cache")
+    labels = LabelTable((Label(1, "a", (1, 1, 1)), Label(4, "b", (1, 1, 1)), Label(7, "c", (1, 1, 1))))
+    data = TrainingData(cases, [], TargetCode.of(labels), labels.values)
+    assert absent_labels(data, labels) == ["c"]

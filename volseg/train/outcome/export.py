@@ -45,7 +45,7 @@ from volseg.train.outcome.scoring import (
 from volseg.train.settings import SplitConfig, TrainConfig
 from volseg.train.split import trained_regions
 
-_METRICS = {"dice": "dice", "hd95_mm": "hausdorff95_mm", "nsd_1mm": "surface_dice"}
+_METRICS = {"dice": "dice", "iou": "iou", "hd95_mm": "hausdorff95_mm", "nsd_1mm": "surface_dice"}
 """Names in a card and the measures of volseg.evaluate they stand for."""
 
 
@@ -120,7 +120,8 @@ def _score_held_out(
         files[found.case.id] = maps / f"{found.case.file_name}.nii.gz"
         write_label_map(found.found, files[found.case.id])
         scores += score_prediction(found, draft.info)
-    draw_worst(scores, held_out, files, folder / "previews", count=config.validation.previews)
+    table, count = draft.info.label_table, config.validation.previews
+    draw_worst(scores, held_out, files, folder / "previews", labels=table, count=count)
     return scores, choice
 
 

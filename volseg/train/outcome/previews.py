@@ -1,6 +1,7 @@
 """Pictures of the cases a model does worst on: a number says how bad, a picture says why."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -8,6 +9,7 @@ from volseg.cases import read_case
 from volseg.datasets import Case
 from volseg.evaluate import Score
 from volseg.io import read_label_map
+from volseg.labels import LabelTable
 from volseg.report.preview import draw_preview
 
 
@@ -17,6 +19,7 @@ def draw_worst(
     found: Mapping[str, Path],
     folder: Path,
     *,
+    labels: LabelTable,
     count: int,
 ) -> list[Path]:
     """Draw the cases with the lowest mean Dice, worst first, as `worst_<n>_<case>_{found,true}.png`.
@@ -26,6 +29,7 @@ def draw_worst(
         cases: where their files are; scores of other cases are left out.
         found: the label map of each case, as the model found it on the scan's grid.
         folder: receives the pictures; made where it is missing.
+        labels: the names and colours of the labels.
         count: how many cases.
 
     Returns:
@@ -48,5 +52,5 @@ def draw_worst(
         base = f"worst_{place}_{known[name].file_name}"
         for kind, label_map in (("found", read_label_map(found[name])), ("true", reference)):
             pictures.append(folder / f"{base}_{kind}.png")
-            draw_preview(volume, label_map, pictures[-1])
+            draw_preview(volume, replace(label_map, labels=labels), pictures[-1])
     return pictures
