@@ -68,6 +68,11 @@ def test_a_run_folder_stands_for_the_packages_of_its_folds(bundled, tmp_path):
     ]
 
 
+def test_a_run_folder_without_folds_stands_for_the_package_of_all_cases(bundled, tmp_path):
+    run = run_folder(tmp_path / "run", "foldall/liver.volseg", "foldall/last.pt")
+    assert find_all(run) == [run / "foldall/liver.volseg"]
+
+
 def test_a_folder_of_several_packages_lists_them(bundled, tmp_path):
     run = run_folder(tmp_path / "run", "fold0/liver.volseg", "fold1/liver.volseg", "fold1/lungs.volseg")
     with pytest.raises(PackageError, match=r"several names.*: liver\.volseg, lungs\.volseg"):

@@ -19,8 +19,8 @@ def packages() -> dict[str, Path]:
 def find_all(models: str | Path | Sequence[str | Path]) -> list[Path]:
     """The files of one model or of several, in order: each a bundled model's name, a package, or a run folder.
 
-    A run folder stands for the packages of its folds, `fold0/NAME.volseg`, `fold1/NAME.volseg` and so on, or where it has
-    no such folders for the one package in it.
+    A run folder stands for the packages of its folds, `fold0/NAME.volseg`, `fold1/NAME.volseg` and so on; where it has none,
+    for that of all cases, `foldall/NAME.volseg`, or for the one package in it.
 
     Raises:
         PackageError: no model is given, no such model, or a folder without packages or with packages of several names.
@@ -38,7 +38,8 @@ def _is_folder(model: str | Path) -> bool:
 
 
 def _in_folder(folder: str | Path) -> list[Path]:
-    found = sorted(Path(folder).glob(f"fold[0-9]*/*{SUFFIX}")) or sorted(Path(folder).glob(f"*{SUFFIX}"))
+    patterns = f"fold[0-9]*/*{SUFFIX}", f"foldall/*{SUFFIX}", f"*{SUFFIX}"
+    found = next(filter(None, (sorted(Path(folder).glob(pattern)) for pattern in patterns)), [])
     names = sorted({path.name for path in found})
     if not found:
         raise PackageError(
