@@ -192,3 +192,10 @@ def test_the_real_mlflow_keeps_metrics_and_settings(phantom_config, tmp_path, mo
     assert run.data.metrics["dice/left _liver_"] == 0.5
     assert run.data.params["optimizer.learning_rate"] == "0.005"
     assert run.info.status == "FINISHED"
+
+
+def test_curves_of_many_labels_keep_their_room(tmp_path):
+    log = TrainLog(tmp_path, [f"part {n}" for n in range(60)], resumed_at=0)
+    log.add({"step": 50, "loss": 1.25} | {f"dice_part {n}": n / 60 for n in range(60)})
+    draw_curves(log.path, tmp_path / "curves.png")  # a legend of 60 names leaves none, and matplotlib warns
+    assert (tmp_path / "curves.png").stat().st_size > 10_000

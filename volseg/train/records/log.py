@@ -39,6 +39,10 @@ def _cells(row: Row) -> dict[str, str]:
     return {name: f"{value:.6g}" for name, value in row.items()}
 
 
+_MOST_NAMES = 16
+"""In the legend of the curves; more would leave no room for them."""
+
+
 def read_log(path: Path) -> list[Row]:
     """The rows of a log; empty cells are left out. No file: no rows."""
     if not path.exists():
@@ -70,7 +74,7 @@ def draw_curves(log: Path, picture: Path) -> None:
             steps, dices, marker=".", label=f"{name.removeprefix('dice_')} (best {max(dices):.4f})"
         )
     dice_axes.set(xlabel="step", ylabel="validation Dice")
-    if dice_axes.lines:
+    if 0 < len(dice_axes.lines) <= _MOST_NAMES:
         dice_axes.legend(loc="lower right")
     for axes in (loss_axes, dice_axes):
         axes.grid(alpha=0.3)
