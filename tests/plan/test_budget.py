@@ -103,7 +103,7 @@ def test_coarser_voxels_rather_than_patches_that_see_little():
     fitted, full, _ = fit("abdomen", 2 * HOUR, 2e11, resolution="full")
     assert median_share(full.config, full.fingerprint) < 0.05
     assert median_share(fitted.config, fitted.fingerprint) > 0.1
-    assert fitted.config.steps >= enough_steps(fitted) == LEAST_STEPS
+    assert LEAST_STEPS <= enough_steps(fitted) < 1.2 * LEAST_STEPS <= 1.2 * fitted.config.steps
     assert prod(spacing_of(fitted.config)) > 4 * prod(spacing_of(full.config))
     assert enough_steps(full) > 2 * LEAST_STEPS
 
