@@ -1,7 +1,7 @@
 """Random changes of a patch's intensities.
 
-Blur and low resolution are linear and act on each axis alone, so both together are one small matrix per axis; contrast and
-brightness are one multiplication and one addition.
+Blur and low resolution are linear and act on each axis alone, so they are small matrices per axis; contrast and brightness are
+one multiplication and one addition.
 """
 
 from collections.abc import Callable, Iterable
@@ -64,7 +64,7 @@ def _lose_resolution(
     *,
     flat: bool,
 ) -> Tensor:
-    """Blur, then a coarser sampling: in one product per axis. Of several channels each takes part by chance 1/2."""
+    """Blur, then a coarser sampling. Of several channels each takes part by chance 1/2."""
     blurred, coarse = chosen("blur"), chosen("low_resolution")
     if not (blurred or coarse):
         return patch
@@ -87,36 +87,44 @@ def lose_resolution(channel: Tensor, sigma_voxels: float, factor: float, *, axes
         factor: at least 1, which is none.
         axes: along the first 2 or all 3.
     """
-    if sigma_voxels == 0 and factor == 1:
-        return channel
-    shape = channel.shape
+    extents = channel.shape
+    for axis in range(axes):  # every axis is made short before one is made long again
+        channel = _shortened(channel, axis, sigma_voxels, factor)
     for axis in range(axes):
-        matrix = _resolution_matrix(shape[axis], sigma_voxels, factor).to(channel.device)
-        if axis == 0:
-            channel = (matrix @ channel.reshape(shape[0], -1)).view(shape)
-        elif axis == 1:
-            channel = torch.matmul(matrix, channel)
-        else:
-            channel = torch.matmul(channel, matrix.T)
+        channel = _lengthened(channel, axis, extents[axis])
     return channel
 
 
-def _resolution_matrix(extent: int, sigma_voxels: float, factor: float) -> Tensor:
-    """[extent, extent]: what each voxel becomes as a mean of the voxels of its line."""
-    voxels = torch.arange(extent)
-    matrix = torch.eye(extent)
-    if sigma_voxels > 0:
-        radius = max(1, round(3 * sigma_voxels))
-        taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma_voxels) ** 2)
-        sources = (voxels[:, None] + torch.arange(-radius, radius + 1)).clamp(0, extent - 1)
-        matrix = torch.zeros(extent, extent).scatter_add_(1, sources, (taps / taps.sum()).expand(extent, -1))
+def _shortened(channel: Tensor, axis: int, sigma_voxels: float, factor: float) -> Tensor:
+    """Blurred along an axis, of which every `factor`-th voxel is kept."""
+    extent = channel.shape[axis]
     count = max(1, round(extent / factor))
-    if count < extent:
-        kept = ((torch.arange(count) + 0.5) * extent / count).floor().long()
-        place = ((voxels + 0.5) * count / extent - 0.5).clamp(0, count - 1)
-        upsampled = (1 - (place[:, None] - torch.arange(count)).abs()).clamp(min=0)
-        matrix = upsampled @ matrix[kept]
-    return matrix
+    kept = ((torch.arange(count) + 0.5) * extent / count).floor().long()
+    if sigma_voxels == 0:
+        return channel if count == extent else channel.index_select(axis, kept.to(channel.device))
+    radius = max(1, round(3 * sigma_voxels))
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma_voxels) ** 2)
+    sources = (kept[:, None] + torch.arange(-radius, radius + 1)).clamp(0, extent - 1)
+    matrix = torch.zeros(count, extent).scatter_add_(1, sources, (taps / taps.sum()).expand(count, -1))
+    return _along(channel, axis, matrix)
+
+
+def _lengthened(channel: Tensor, axis: int, extent: int) -> Tensor:
+    """Linear interpolation along an axis to so many voxels, at the same places."""
+    count = channel.shape[axis]
+    if count == extent:
+        return channel
+    place = ((torch.arange(extent) + 0.5) * count / extent - 0.5).clamp(0, count - 1)
+    return _along(channel, axis, (1 - (place[:, None] - torch.arange(count)).abs()).clamp(min=0))
+
+
+def _along(channel: Tensor, axis: int, matrix: Tensor) -> Tensor:
+    """The product of a matrix [to, from] with every line [from] along an axis of [I, J, K]."""
+    matrix, shape = matrix.to(channel.device), list(channel.shape)
+    shape[axis] = len(matrix)
+    if axis == 0:
+        return (matrix @ channel.reshape(len(channel), -1)).view(shape)
+    return torch.matmul(matrix, channel) if axis == 1 else torch.matmul(channel, matrix.T)
 
 
 def _scale_and_add(
