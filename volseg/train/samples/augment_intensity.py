@@ -40,7 +40,7 @@ def change_intensity(patch: Tensor, augment: AugmentConfig, rng: Generator, *, f
         patch = shade(patch, rng.uniform(0, augment.shading), rng)
     if chosen("noise"):
         _add_noise(patch, augment.noise_std, rng)
-    patch = _lose_resolution(patch, augment, rng, chosen, flat=flat)
+    _lose_resolution(patch, augment, rng, chosen, flat=flat)
     _scale_and_add(patch, augment, rng, chosen)
     if chosen("gamma"):
         exponents = np.exp(rng.uniform(*np.log(augment.gamma), size=len(patch)))
@@ -63,19 +63,18 @@ def _lose_resolution(
     chosen: Callable[[IntensityChange], bool],
     *,
     flat: bool,
-) -> Tensor:
+) -> None:
     """Blur, then a coarser sampling. Of several channels each takes part by chance 1/2."""
     blurred, coarse = chosen("blur"), chosen("low_resolution")
     if not (blurred or coarse):
-        return patch
-    changed = []
+        return
     for channel in patch:
         sigma, factor = rng.uniform(*augment.blur_sigma_voxels), rng.uniform(*augment.low_resolution)
         takes_part = rng.random(2) < (1 if len(patch) == 1 else _CHANNEL_LOSES_RESOLUTION)
         sigma = sigma if blurred and takes_part[0] else 0.0
         factor = factor if coarse and takes_part[1] else 1.0
-        changed.append(lose_resolution(channel, sigma, factor, axes=2 if flat else 3))
-    return torch.stack(changed) if len(changed) > 1 else changed[0][None]
+        if sigma > 0 or factor > 1:
+            channel.copy_(lose_resolution(channel, sigma, factor, axes=2 if flat else 3))
 
 
 def lose_resolution(channel: Tensor, sigma_voxels: float, factor: float, *, axes: int = 3) -> Tensor:
