@@ -17,7 +17,15 @@ def test_a_signal_only_asks_and_its_usual_effect_comes_back_afterwards(number):
     assert signal.getsignal(number) is before
 
 
-def test_the_second_interrupt_is_obeyed_at_once():
+@pytest.fixture
+def usual_interrupt():
+    """SIGINT raises KeyboardInterrupt, also where the tests run in the background of a shell, which ignores it there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_second_interrupt_is_obeyed_at_once(usual_interrupt):
     with StopRequest():
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
