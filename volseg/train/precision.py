@@ -65,16 +65,17 @@ def choose_precision(
 def wrong_convolution(architecture: Architecture, patch_voxels: Shape, in_channels: int) -> str | None:
     """The first convolution of a network that torch computes wrongly in bf16 on CPU, in words; None if all are right.
 
-    Measured with torch 2.13 (oneDNN) on a CPU with AVX-512 bf16, for all extents 1 to 6 of each axis, kernels 3, 5, 7 with
-    padding p = kernel // 2 and with kernel 1 on single axes, one and two threads, both memory layouts, against fp32:
+    Measured with torch 2.13 (oneDNN) on a CPU with AVX-512 bf16, against fp32, on one thread: extents 1 to 6 of each axis,
+    kernels 3, 5, 7 with padding p = kernel // 2 and with kernel 1 on single axes; channels_last for kernel 3 (of 5 in part, of
+    7 not at all), two threads for extents 2 and 3:
 
     - the weight gradient of a 3D convolution is garbage, without a word, where the first axis has an extent d with
       1 < d <= 2p (kernel 3: d = 2), or the second axis d < p (kernels 5 and up); sometimes memory is corrupted too;
     - the output is garbage where a 3D convolution with one input channel in channels_last order meets d = 1 on the first
       axis and p > 0.
 
-    The third axis, 2D and 1 x 1 x 1 convolutions and transposed ones with kernel = stride have no such extents. The extents
-    of every convolution are found by a run on tensors without data.
+    The third axis, 2D and 1 x 1 x 1 convolutions and transposed ones with kernel = stride (108 shapes, one and
+    two threads) have no such extents. The extents of every convolution are found by a run on tensors without data.
     """
     found: list[str] = []
 
