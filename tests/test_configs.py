@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from volseg.config import Config, dump_config, load_config
+from volseg.config import Config, check_overrides, dump_config, load_config
 from volseg.errors import ConfigError
 from volseg.train.settings import TrainConfig
 
@@ -55,6 +55,15 @@ def test_overrides_reach_nested_fields(tmp_path):
     path.write_text("flag: false\n")
     config = load_config(path, Outer, ["inner.rate=1e-3", "flag=true", "inner.names=[a, b]"])
     assert config == Outer(inner=Inner(rate=0.001, names=("a", "b")), flag=True)
+
+
+def test_overrides_are_checked_before_there_is_a_file():
+    check_overrides(["steps=5", "optimizer.learning_rate=1", "architecture.widths=[8, 8]"], TrainConfig)
+    with pytest.raises(ConfigError) as caught:
+        check_overrides(["setps=5", "optimizer.warmup=1", "seed=0"], TrainConfig)
+    assert "has 2 problem(s)" in str(caught.value)
+    assert "setps: no such setting. Did you mean 'steps'?" in str(caught.value)
+    assert "optimizer.warmup: no such setting. Did you mean 'warmup_steps'?" in str(caught.value)
 
 
 @pytest.mark.parametrize(

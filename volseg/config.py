@@ -42,6 +42,28 @@ def load_config(path: Path, schema: type[ConfigT], overrides: Sequence[str] = ()
     return check_config(document, schema, source=str(path))
 
 
+def check_overrides(overrides: Sequence[str], schema: type[Config]) -> None:
+    """Refuse overrides of settings that a schema does not have, before there is a file to change.
+
+    Raises:
+        ConfigError: listing every mistake at once.
+    """
+    problems: list[str] = []
+    for override in overrides:
+        here: Any = schema
+        for part in override.partition("=")[0].split("."):
+            if not (
+                isinstance(here, type) and issubclass(here, Config)
+            ):  # a step's settings depend on its name
+                break
+            if part not in here.model_fields:
+                problems.append(_unknown(override.partition("=")[0], part, list(here.model_fields)))
+                break
+            here = here.model_fields[part].annotation
+    if problems:
+        raise ConfigError(f"the command line has {len(problems)} problem(s):\n  " + "\n  ".join(problems))
+
+
 def check_config(fields: dict[str, Any], schema: type[ConfigT], *, source: str) -> ConfigT:
     """Validate fields against a schema; `source` names them in messages.
 
@@ -90,13 +112,16 @@ def _number_or_same(value: Any) -> Any:
 def _describe(problem: Any, schema: type[BaseModel]) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(schema, problem["loc"][:-1])
-        near = get_close_matches(str(problem["loc"][-1]), known, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else f" Known here: {', '.join(known)}." if known else ""
-        return f"{place}: no such setting.{hint}"
+        return _unknown(place, str(problem["loc"][-1]), _fields_at(schema, problem["loc"][:-1]))
     if problem["type"] == "missing":
         return f"{place}: is required and missing."
     return f"{place} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _unknown(place: str, name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else f" Known here: {', '.join(known)}." if known else ""
+    return f"{place}: no such setting.{hint}"
 
 
 def _fields_at(schema: type[BaseModel], place: Sequence[Any]) -> list[str]:

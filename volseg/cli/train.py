@@ -96,11 +96,12 @@ class _Job:
 
     def run_folder(self, root: Path, folder: Path, request: "PlanRequest", layout: str | None) -> None:
         """Plan where there is no plan, and train the fold."""
-        from volseg.config import load_config
+        from volseg.config import check_overrides, load_config
         from volseg.plan.write import PLAN_FILE
         from volseg.train.run import finished_folds, fold_folder
         from volseg.train.settings import TrainConfig
 
+        check_overrides(self.changes, TrainConfig)
         with self.ranks.first_before_others("plan"):
             if self.ranks.is_first:
                 planned(root, folder, request, layout=layout)
