@@ -8,13 +8,14 @@ from volseg.config import load_config
 from volseg.datasets import DATASETS, Case
 from volseg.datasets.splits import read_splits
 from volseg.errors import ConfigError
+from volseg.package.fingerprint import Fingerprint
 from volseg.plan.device import chosen_target, free_bytes
 from volseg.plan.memory import NetworkShape, training_bytes
 from volseg.plan.patch import Room, network_plan, start_extents
 from volseg.plan.planner import plan_training
 from volseg.plan.request import PlanRequest
 from volseg.plan.spacing import median_extents
-from volseg.plan.write import plan_text, read_plan, write_plan
+from volseg.plan.write import FINGERPRINT_FILE, PLAN_FILE, plan_text, write_plan
 from volseg.train.settings import TrainConfig
 
 GPU = PlanRequest(device="cuda", max_vram=8 << 30)
@@ -206,7 +207,8 @@ def test_a_written_plan_loads_as_it_was(written):
     for name, config in plan.configs.items():
         file = "plan.yaml" if name == plan.chosen else f"plan_{name}.yaml"
         assert load_config(folder / file, TrainConfig) == config
-    assert read_plan(folder) == (plan.config, plan.fingerprint)
+    assert load_config(folder / PLAN_FILE, TrainConfig) == plan.config
+    assert Fingerprint.model_validate_json((folder / FINGERPRINT_FILE).read_text()) == plan.fingerprint
     folds = read_splits(plan.config.split.file, cases)
     assert len(folds) == 5
 

@@ -13,6 +13,7 @@ import typer
 
 from volseg.cli.planning import Layout
 from volseg.cli.table import print_table
+from volseg.errors import counted
 
 if TYPE_CHECKING:
     from volseg.check import Report
@@ -129,22 +130,16 @@ def _print_wrapped(headers: list[str], rows: list[list[str]]) -> None:
 
 def _print_counts(report: "Report") -> None:
     if not report.problems:
-        print(f"{_count(report.case_count, 'case')}, no problem found")
+        print(f"{counted(report.case_count, 'case')}, no problem found")
         return
     faulty = {problem.case for problem in report.problems if problem.severity == "error" and problem.case}
-    print(f"{_count(report.case_count, 'case')}, {len(faulty) or 'none'} of them with errors")
+    print(f"{counted(report.case_count, 'case')}, {len(faulty) or 'none'} of them with errors")
     nouns: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
     for severity, noun in nouns.items():
         counts = report.counts(severity)
         if counts:
             told = ", ".join(f"{code} {count}" for code, count in counts.items())
-            print(f"  {_count(sum(counts.values()), noun)}: {told}")
-
-
-def _count(number: int, noun: str) -> str:
-    from volseg.errors import counted
-
-    return counted(number, noun)
+            print(f"  {counted(sum(counts.values()), noun)}: {told}")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from volseg.cases import remapped
 from volseg.errors import InputError, few
 from volseg.evaluate.score import Score, evaluate_maps
 from volseg.io import is_image, read_label_map, stem
@@ -115,18 +116,15 @@ def _evaluate_pairs(pairs: Mapping[str, tuple[Path, Path]], what: _What) -> list
 
 
 def _remapped(label_map: LabelMap, remap: Mapping[int, int]) -> LabelMap:
-    """The label map with some of its values renamed."""
+    """The label map with some of its values renamed, unless it holds both the old and the new one."""
     held = _values(label_map) if remap else set()
-    array = label_map.array.copy() if held & remap.keys() else label_map.array
     for old, new in remap.items():
         if old in held and new in held:
             raise InputError(
                 f"{label_map.origin}: holds the values {old} and {new}, of which {old} was to be read as {new}. Check which "
                 "labels these are, and name the regions by their values instead."
             )
-        if old in held:
-            array[label_map.array == old] = new
-    return label_map.with_array(array)
+    return remapped(label_map, remap)
 
 
 def _with_absent_labels(scores: list[Score], cases: Iterable[str], tolerance_mm: float) -> list[Score]:

@@ -21,6 +21,7 @@ from volseg.train.distributed import ALONE
 from volseg.train.precision import choose_precision
 from volseg.train.samples.patches import Batch
 from volseg.train.settings import TrainConfig
+from volseg.train.split import trained_regions
 from volseg.train.step import Stepper
 from volseg.train.targets import TargetCode
 
@@ -133,7 +134,7 @@ def surroundings(config: TrainConfig, fingerprint: Fingerprint, step_seconds: fl
 
 
 def _code(config: TrainConfig) -> TargetCode:
-    return TargetCode.of(config.dataset.labels(), config.dataset.regions() if config.regions else ())
+    return TargetCode.of(config.dataset.labels(), trained_regions(config))
 
 
 def _noise(config: TrainConfig, code: TargetCode, micro: int, device: torch.device) -> Batch:

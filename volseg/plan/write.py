@@ -10,7 +10,7 @@ from typing import Any, cast
 import yaml
 from pydantic import BaseModel
 
-from volseg.config import Config, load_config
+from volseg.config import Config
 from volseg.datasets import Case
 from volseg.datasets.splits import write_splits
 from volseg.errors import OutputError
@@ -74,18 +74,6 @@ def write_fingerprint(fingerprint: Fingerprint, folder: Path) -> Path:
     except OSError as error:
         raise OutputError(f"{folder}: the plan cannot be written ({error.strerror}).") from error
     return path
-
-
-def read_plan(folder: Path) -> tuple[TrainConfig, Fingerprint]:
-    """The chosen configuration and the fingerprint of a folder that write_plan wrote.
-
-    Raises:
-        ConfigError: plan.yaml is missing or was edited into something wrong.
-        OSError: there is no fingerprint.
-    """
-    config = load_config(folder / PLAN_FILE, TrainConfig)
-    text = (folder / FINGERPRINT_FILE).read_text(encoding="utf-8")
-    return config, Fingerprint.model_validate_json(text)
 
 
 def plan_text(config: TrainConfig, reasons: Mapping[str, str], path: Path) -> str:
