@@ -14,6 +14,7 @@ from tests.cli.conftest import tiny_info
 from tests.dicom_files import SECRETS, SeriesSpec, write_series, zip_folder
 from volseg.api import SeriesOptions
 from volseg.models import MODELS, Architecture
+from volseg.models.extents import ExtentRule
 from volseg.package import ChannelInfo, TileInfo, write_package
 from volseg.volume import LabelMap
 
@@ -23,7 +24,7 @@ THRESHOLD = 450.0
 class Bright(torch.nn.Module):
     """Pointwise: label 1 where the first channel is above THRESHOLD, label 4 far above."""
 
-    divisors = (1, 1, 1)
+    extents = ExtentRule.multiples_of((1, 1, 1))
 
     def __init__(self) -> None:
         super().__init__()

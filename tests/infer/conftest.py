@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from volseg.models import MODELS, Architecture
+from volseg.models.extents import ExtentRule
 from volseg.package import ChannelInfo, LabelInfo, ModelInfo, Package, TileInfo, TrainingInfo
 
 
@@ -15,7 +16,7 @@ class Thresholds(torch.nn.Module):
 
     def __init__(self, dimensions, label_count, divisors):
         super().__init__()
-        self.divisors = divisors
+        self.extents = ExtentRule.multiples_of(divisors)
         self.dimensions = dimensions
         self.scale = torch.nn.Parameter(torch.zeros(label_count))
         self.offset = torch.nn.Parameter(torch.zeros(label_count))

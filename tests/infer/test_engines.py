@@ -106,7 +106,7 @@ def test_weights_of_another_architecture_are_refused(make_info):
     [
         ({"name": "test_threshold"}, (4, 5, 3), "Did you mean 'test_thresholds'"),
         ({"name": "test_thresholds", "width": 3}, (4, 5, 3), "width"),
-        ({"name": "test_thresholds", "divisors": (2, 2, 2)}, (4, 5, 4), "divides by"),
+        ({"name": "test_thresholds", "divisors": (2, 2, 2)}, (4, 5, 4), "do not suit the network"),
         ({"name": "test_thresholds", "dimensions": 2}, (4, 5, 3), "one voxel thick"),
     ],
 )

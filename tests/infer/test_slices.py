@@ -15,6 +15,7 @@ from volseg.infer.predictor import Predictor
 from volseg.infer.sliding import logit_slabs
 from volseg.infer.tiles import Tile, read_slices
 from volseg.models import MODELS, Architecture
+from volseg.models.extents import ExtentRule
 from volseg.package import ChannelInfo, Package, TileInfo
 from volseg.train.samples.augment_settings import AugmentConfig
 from volseg.train.samples.sampling import PatchSampler
@@ -27,7 +28,7 @@ class Picked(torch.nn.Module):
 
     def __init__(self, in_channels, picks):
         super().__init__()
-        self.divisors = (1, 1)
+        self.extents = ExtentRule.multiples_of((1, 1))
         self.picks = picks
         self.anchor = torch.nn.Parameter(torch.zeros(in_channels))
 

@@ -7,7 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from volseg.errors import ConfigError, InputError
 from volseg.models import MODELS
-from volseg.models.unetpp import UNetPlusPlus, node_order
+from volseg.models.nested import node_order
+from volseg.models.unetpp import UNetPlusPlus
 
 
 def parameter_count(module):
@@ -46,19 +47,20 @@ def test_head_l_runs_only_the_nodes_it_needs_and_gives_the_full_networks_output_
     for head in (1, 2, 3):
         pruned = parameters.build(2, 3, head=head).eval()
         pruned.load_state_dict({name: full.state_dict()[name] for name in pruned.state_dict()})
-        assert set(pruned.nodes) == {f"X{i}_{j}" for i in range(4) for j in range(4) if i + j <= head}
+        assert len(pruned.encoder.stages) == head + 1
+        assert set(pruned.nodes) == {f"X{i}_{j}" for i in range(4) for j in range(1, 4) if i + j <= head}
         assert torch.equal(pruned(batch), heads[head - 1])
         seen.append((len(pruned.nodes), parameter_count(pruned), flops(pruned, batch)))
     assert seen == sorted(seen)
     assert len(set(seen)) == 3
-    assert [nodes for nodes, _, _ in seen] == [3, 6, 10]
+    assert [nodes for nodes, _, _ in seen] == [1, 3, 6]
     assert flops(full, batch) == seen[-1][2]
 
 
 def test_pruned_network_asks_for_smaller_multiples():
     parameters = UNetPlusPlus(widths=(8, 8, 8, 8))
-    assert parameters.build(1, 2).divisors == (8, 8, 8)
-    assert parameters.build(1, 2, head=1).divisors == (2, 2, 2)
+    assert parameters.build(1, 2).extents.divisors == (8, 8, 8)
+    assert parameters.build(1, 2, head=1).extents.divisors == (2, 2, 2)
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch", "group", "none"])
@@ -78,10 +80,10 @@ def test_residual_block_adds_its_input():
     plain = UNetPlusPlus(dimensions=2, widths=(8, 8), norm="none").build(1, 2)
     residual = UNetPlusPlus(dimensions=2, widths=(8, 8), norm="none", block="residual").build(1, 2)
     residual.load_state_dict(plain.state_dict(), strict=False)
-    node, x = residual.nodes["X0_0"], torch.randn(1, 1, 4, 6)
-    before = node.conv2(node.activation(node.conv1(x)))
+    node, x = residual.encoder.stages[0].block, torch.randn(1, 1, 4, 6)
+    before = node.convs[1](node.activation(node.convs[0](x)))
     assert torch.allclose(node(x), node.activation(before + node.project(x)))
-    assert not torch.allclose(node(x), plain.nodes["X0_0"](x))
+    assert not torch.allclose(node(x), plain.encoder.stages[0].block(x))
 
 
 def test_kernels_and_strides_may_differ_by_axis():
@@ -91,8 +93,8 @@ def test_kernels_and_strides_may_differ_by_axis():
         strides=((2, 2, 1), (2, 2, 2)),
     )
     network = parameters.build(1, 2).eval()
-    assert network.divisors == (4, 4, 2)
-    assert network.nodes["X0_0"].conv1.kernel_size == (3, 3, 1)
+    assert network.extents.divisors == (4, 4, 2)
+    assert network.encoder.stages[0].block.convs[0].kernel_size == (3, 3, 1)
     assert network(torch.randn(1, 1, 8, 12, 6)).shape == (1, 2, 8, 12, 6)
 
 
@@ -153,15 +155,16 @@ def test_equals_monai_where_the_structures_coincide():
 
 
 def monai_name_to_ours(name):
-    """conv_1_0.convs.conv_0.adn.N.weight -> nodes.X1_0.norm1.weight, and so on."""
+    """conv_1_1.convs.conv_0.adn.N.weight -> nodes.X1_1.norms.0.weight, and so on."""
     block, *middle, kind = name.split(".")
     i, j = block.split("_")[-2:]
     if block.startswith("final"):
         return f"heads.{j}.{kind}"
     if "upsample" in middle:
-        return f"ups.X{i}_{j}.{kind}"
-    number = next(int(part[-1]) for part in middle if part.startswith("conv_")) + 1
-    return f"nodes.X{i}_{j}.{'norm' if 'adn' in middle else 'conv'}{number}.{kind}"
+        return f"ups.X{i}_{j}.conv.{kind}"
+    number = next(int(part[-1]) for part in middle if part.startswith("conv_"))
+    node = f"nodes.X{i}_{j}" if int(j) else f"encoder.stages.{i}.block"
+    return f"{node}.{'norms' if 'adn' in middle else 'convs'}.{number}.{kind}"
 
 
 @pytest.mark.parametrize(
@@ -173,8 +176,8 @@ def test_contract_of_every_architecture(name, dimensions, tmp_path):
 
     architecture = MODELS.build({"name": name, "dimensions": dimensions})
     network = architecture.build(2, 3)
-    assert len(network.divisors) == dimensions
-    batch = torch.randn(1, 2, *network.divisors)
+    assert len(network.extents.divisors) == dimensions
+    batch = torch.randn(1, 2, *network.extents.divisors)
     outputs = network.train()(torch.cat([batch, batch]).repeat_interleave(2, dim=2))
     outputs = outputs if isinstance(outputs, list) else [outputs]
     outputs[-1].mean().backward()
@@ -187,4 +190,4 @@ def test_contract_of_every_architecture(name, dimensions, tmp_path):
         assert logits.shape == (1, 3, *batch.shape[2:])
         assert torch.equal(logits, network.eval()(batch))
     with pytest.raises(InputError, match="pad the input to"):
-        again(torch.zeros(1, 2, *(d + 1 for d in network.divisors)))
+        again(torch.zeros(1, 2, *(d + 1 for d in network.extents.divisors)))

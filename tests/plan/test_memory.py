@@ -8,6 +8,7 @@ from torch import nn
 
 from volseg.errors import ConfigError
 from volseg.models import Architecture
+from volseg.models.extents import ExtentRule
 from volseg.models.unetpp import UNetPlusPlus
 from volseg.plan import memory
 from volseg.plan.memory import NetworkShape, parameter_count, training_bytes
@@ -39,7 +40,9 @@ class Plain(Architecture):
     name: str = "plain"
 
     def build(self, in_channels, label_count, *, head=None):
-        return nn.Conv3d(in_channels, label_count, 1)
+        network = nn.Conv3d(in_channels, label_count, 1)
+        network.extents = ExtentRule.multiples_of((16, 16, 16))
+        return network
 
 
 def test_the_count_of_a_single_convolution():
@@ -69,6 +72,7 @@ class Unknown(Architecture):
         class Network(nn.Module):
             def __init__(self):
                 super().__init__()
+                self.extents = ExtentRule.multiples_of((16, 16, 16))
                 self.weight = nn.Parameter(torch.ones(1))
 
             def forward(self, batch):

@@ -48,7 +48,9 @@ def test_every_kind_gets_configurations_that_can_be_trained(kind, request_):
         axes = config.architecture.dimensions
         network = config.architecture.build(1, 2)
         patch = config.patch_voxels
-        assert all(side % divisor == 0 for side, divisor in zip(patch, network.divisors, strict=False))
+        assert all(
+            side % divisor == 0 for side, divisor in zip(patch, network.extents.divisors, strict=False)
+        )
         assert (patch[2] == 1) == (axes == 2)
         assert config.tile.tile_voxels == patch
         channels = len(KINDS[kind].channels) * (2 * config.tile.slices_around + 1)

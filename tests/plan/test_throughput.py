@@ -33,7 +33,7 @@ def test_operations_by_hand():
         counted.append(2 * layer.weight.numel() * prod(per.shape[2:]))
 
     for layer in module.modules():
-        if "Conv" in type(layer).__name__:
+        if type(layer).__name__ in {"Conv2d", "Conv3d", "ConvTranspose2d", "ConvTranspose3d"}:
             layer.register_forward_hook(count)
     module(torch.zeros(1, 1, *config.patch_voxels))
     assert step_flops(config) == 3 * sum(counted)
@@ -53,7 +53,7 @@ def test_channels_of_neighbouring_slices():
 def test_a_step_is_timed(dims):
     config = config_of("hippocampus", request=REQUEST.model_copy(update={"dims": dims}))
     architecture = config.architecture.model_copy(update={"widths": (4,) * len(config.architecture.widths)})
-    divisors = architecture.build(1, 2).divisors
+    divisors = architecture.build(1, 2).extents.divisors
     patch = (*(2 * divisor for divisor in divisors), 1)[:3]
     seconds = measure_step(
         config.model_copy(update={"architecture": architecture, "patch_voxels": patch, "batch_size": 1}),

@@ -110,7 +110,7 @@ def test_2d_models_train_and_predict_through_the_same_path(phantom_config, tmp_p
     assert isinstance(config, TrainConfig)
     path = run_training(config, tmp_path, device="cpu", report=quiet)
     package = load_package(path)
-    assert package.weights()["nodes.X0_0.conv1.weight"].ndim == 4
+    assert package.weights()["encoder.stages.0.block.convs.0.weight"].ndim == 4
     assert package.info.architecture["dimensions"] == 2
 
 

@@ -6,6 +6,7 @@ from torch import nn
 from volseg.evaluate import Score
 from volseg.labels import NO_LABELS, LabelRegion, LabelTable
 from volseg.metrics import dice
+from volseg.models.extents import ExtentRule
 from volseg.train.distributed import Ranks
 from volseg.train.outcome.previews import draw_worst
 from volseg.train.samples.cache import build_cache
@@ -42,7 +43,7 @@ def test_a_rule_in_label_indices():
 class Threshold(nn.Module):
     """Knows the intensities of the cases: labels 1 and 4 are 10 and 40 bright (indices 1 and 2)."""
 
-    divisors = (1, 1, 1)
+    extents = ExtentRule.multiples_of((1, 1, 1))
 
     def __init__(self, regions):
         super().__init__()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from volseg.errors import ConfigError, DeviceError, IntensityError, PackageError
 from volseg.models import MODELS
+from volseg.models.extents import ExtentRule
 from volseg.package import Package
 
 _log = logging.getLogger(__name__)
@@ -184,12 +185,13 @@ def _build(package: Package, head: int | None) -> tuple[nn.Module, int]:
 
 def _check_tile(package: Package, module: nn.Module, dimensions: int) -> None:
     tile = package.info.tile.tile_voxels
-    divisors = cast(tuple[int, ...], module.divisors)
+    rule = cast(ExtentRule, module.extents)
     if dimensions == 2 and tile[2] != 1:
         raise PackageError(f"{package.source}: a 2D model needs tiles one voxel thick, found {tile}.")
-    if min(tile) < 1 or any(extent % divisor for extent, divisor in zip(tile, divisors, strict=False)):
+    fitting = rule.fitting(tile[:dimensions])
+    if fitting != tile[:dimensions]:
         raise PackageError(
-            f"{package.source}: tiles of {tile} do not fit a network that divides by {divisors}."
+            f"{package.source}: tiles of {tile} do not suit the network, whose next larger ones have {fitting}."
         )
 
 

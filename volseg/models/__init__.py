@@ -18,10 +18,10 @@ class Architecture(Step):
     def build(self, in_channels: int, label_count: int, *, head: int | None = None) -> "Module":
         """The untrained module.
 
-        It takes [B, C, I, J, K] (2D: [B, C, I, J]) and gives logits [B, L, ...] of the same extents, in training mode
-        possibly a list of them, the last being the one that counts. Its attribute `divisors` has an integer per axis,
-        of which the input's extents must be multiples; its attribute `heads` holds the last layers by name, each with a
-        bias per label.
+        It takes [B, C, I, J, K] (2D: [B, C, I, J]) and gives logits [B, L, ...], in training mode
+        possibly a list of them, the last being the one that counts. Its attribute `extents` (an ExtentRule) says which
+        extents it takes and how many voxels at the border have no logits; its attribute `heads` holds the last layers by
+        name, each with a bias per label.
 
         Args:
             in_channels: C.

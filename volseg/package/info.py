@@ -9,7 +9,7 @@ from volseg.errors import ConfigError, PackageError
 from volseg.labels import ChannelRule, Code, Label, LabelRegion, LabelTable
 from volseg.package.fingerprint import Fingerprint
 
-FORMAT = 1
+FORMAT = 2
 """The package format this volseg writes and reads."""
 
 

@@ -4,7 +4,7 @@ import weakref
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from volseg.errors import ConfigError
 from volseg.models import Architecture
+from volseg.models.extents import ExtentRule
 from volseg.train.losses.heads import training_loss
 from volseg.train.settings import LossConfig
 from volseg.train.targets import Target
@@ -89,9 +90,9 @@ def _step_bytes(shape: NetworkShape) -> tuple[float, float, int]:
         network = shape.architecture.build(shape.in_channels, shape.out_channels)
     dtype = torch.bfloat16 if shape.half else torch.float32
     network = network.to(dtype).train()
-    divisors: tuple[int, ...] = getattr(network, "divisors", (16,) * 3)
-    # Twice the divisors: an instance norm refuses a single voxel per channel.
-    extents = tuple(2 * divisor for divisor in divisors)
+    rule = cast(ExtentRule, network.extents)
+    # Twice the least: an instance norm refuses a single voxel per channel.
+    extents = rule.fitting(tuple(2 * least for least in rule.least))
     # Many patches, so that the activations outweigh the gradients of the weights and set the time of the peak.
     per_voxel = _peak_bytes(network, shape, extents, _MANY) / (prod(extents) * _MANY)
     parameters = sum(parameter.numel() for parameter in network.parameters())

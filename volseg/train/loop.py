@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from volseg.config import dump_config
 from volseg.errors import InputError, TrainingError
 from volseg.infer.engines import choose_device, keep_memory_mapped
+from volseg.models.extents import ExtentRule
 from volseg.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from volseg.train.data import TrainingData
 from volseg.train.distributed import ALONE, Ranks
@@ -60,9 +61,9 @@ class Trainer:
         torch.manual_seed(config.seed)
         module = self._build()
         start_at_shares(module, channel_shares(data.training, data.code), exclusive=data.code.exclusive)
-        divisors = cast(tuple[int, ...], module.divisors)
-        check_extents("patch_voxels", config.patch_voxels, divisors)
-        check_extents("tile.tile_voxels", config.tile.tile_voxels, divisors)
+        extents = cast(ExtentRule, module.extents)
+        check_extents("patch_voxels", config.patch_voxels, extents)
+        check_extents("tile.tile_voxels", config.tile.tile_voxels, extents)
         architecture = config.architecture
         self.precision, self.precision_reason = choose_precision(
             config.precision, self.device, config.patch_voxels, architecture, in_channels=self._in_channels

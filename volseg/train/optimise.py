@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from volseg.errors import ConfigError
 from volseg.geometry import Shape
+from volseg.models.extents import ExtentRule
 from volseg.train.settings import OptimizerConfig
 
 
@@ -78,20 +79,18 @@ def update_average(average: dict[str, Tensor], module: nn.Module, step: int, dec
             average[name].copy_(value)
 
 
-def check_extents(name: str, extents: Shape, divisors: tuple[int, ...]) -> None:
+def check_extents(name: str, extents: Shape, rule: ExtentRule) -> None:
     """Refuse boxes that the network cannot take, before any work is done.
 
     Args:
         name: the setting that gives the extents, for the message.
         extents: of the box (I, J, K).
-        divisors: of the network; two for a 2D one, whose boxes are one voxel thick.
+        rule: of the network; boxes of a 2D one are one voxel thick.
 
     Raises:
-        ConfigError: an extent is no multiple of its divisor; the message gives the ones to use.
+        ConfigError: an extent does not suit the network; the message gives the ones to use.
     """
-    every = (*divisors, *((1,) * (3 - len(divisors))))
-    fitting = [-(-extent // divisor) * divisor for extent, divisor in zip(extents, every, strict=True)]
-    if len(divisors) == 2:
-        fitting[2] = 1
-    if list(extents) != fitting:
-        raise ConfigError(f"{name} {list(extents)} does not fit the network; use {fitting}.")
+    dimensions = len(rule.divisors)
+    fitting = (*rule.fitting(extents[:dimensions]), 1)[:3]
+    if extents != fitting:
+        raise ConfigError(f"{name} {list(extents)} does not suit the network; use {list(fitting)}.")

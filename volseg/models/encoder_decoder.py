@@ -1,0 +1,209 @@
+"""What the U-Net family shares: the parameters of an encoder, a decoder of nodes with skips, and heads."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Annotated, Literal, cast
+
+from pydantic import BeforeValidator, Field, PositiveFloat, SerializeAsAny, model_validator
+
+from volseg.errors import ConfigError
+from volseg.models import Architecture
+from volseg.models.alignment import Alignment
+from volseg.models.attention.recalibration import Recalibration
+from volseg.models.blocks import GROUPS, BlockStyle, NormName
+from volseg.models.encoders import ENCODERS, Axes, EncoderStep, LevelPlan
+from volseg.models.encoders.plain import PlainEncoder
+from volseg.models.extents import ExtentRule
+from volseg.models.nested import NestedNet, Place
+from volseg.models.upsampling import UpsampleName
+
+_WIDTH_STEP = 8
+
+
+def _encoder(fields: object) -> EncoderStep:
+    try:
+        return ENCODERS.build(fields)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+class EncoderDecoder(Architecture):
+    """The parameters that every network of the family has."""
+
+    dimensions: Literal[2, 3] = 3
+    widths: tuple[int, ...] = Field(default=(32, 64, 128, 256, 512), min_length=2)
+    """Feature maps of the nodes at each level; their number minus one is the depth."""
+    width_multiplier: PositiveFloat = 1.0
+    """All widths times this, rounded to multiples of 8 (Howard et al. 2017, section 3.3)."""
+    depth_multiplier: PositiveFloat = 1.0
+    """The two convolutions of a block times this, rounded, at least one (Tan & Le 2019, eq. 3)."""
+    kernel_sizes: tuple[tuple[int, ...], ...] | None = None
+    """Odd convolution kernel per level and axis; 3 everywhere if left out. Use 1 along a thick-slice axis."""
+    strides: tuple[tuple[int, ...], ...] | None = None
+    """Down-sampling factor per transition (level i to i+1) and axis, of the plain encoder; 2 everywhere if left out."""
+    norm: NormName = "instance"
+    block: Literal["plain", "residual"] = "plain"
+    """`residual` adds the (1x1-projected) input of a block to its last convolution (He et al. 2016)."""
+    negative_slope: float = Field(default=0.01, ge=0, lt=1)
+    """Slope of the leaky ReLU for negative input; 0 is the papers' ReLU."""
+    separable: bool = False
+    """Depthwise-separable convolutions in the blocks (Chollet 2017)."""
+    padding: Literal["same", "valid"] = "same"
+    """`valid`: convolutions without padding, as in Ronneberger et al. 2015: the logits are smaller than the input."""
+    encoder: Annotated[SerializeAsAny[EncoderStep], BeforeValidator(_encoder)] = PlainEncoder()
+    upsample: UpsampleName = "transposed"
+    align: Alignment = "exact"
+    """What is done where the extents of an input do not divide: `exact` refuses it, `pad` repeats the last voxels of the
+    up-sampled maps, `crop` cuts the skips. `valid` convolutions always crop, at the centre."""
+    project_skips: bool = False
+    """A 1x1 convolution brings the encoder's features to the width of their level before they are skipped."""
+    attention: Recalibration = "none"
+    """In every block: on channels (se), on channels and voxels (scse), or on voxels (spatial)."""
+    attention_gates: bool = False
+    """The map from below decides which voxels of the skips count (Oktay et al. 2018)."""
+    self_attention_levels: tuple[int, ...] = ()
+    """Levels whose encoder features pass through a transformer block; the depth is the bottleneck."""
+    self_attention_gib: PositiveFloat = 2.0
+    """An input whose attention matrix would take more memory than this is refused."""
+    deep_supervision: bool = True
+    """A head after every column; otherwise only after the last."""
+    output: Literal["last", "average", "fuse"] = "last"
+    """What counts at inference: the last head, the mean of the logits of all, or a 1x1 convolution across them."""
+
+    @property
+    def depth(self) -> int:
+        """Number of down-sampling steps, and of the last head."""
+        return len(self.widths) - 1
+
+    @property
+    def level_widths(self) -> tuple[int, ...]:
+        """Feature maps of the nodes at each level after the multiplier."""
+        if self.width_multiplier == 1:
+            return self.widths
+        scaled = (round(width * self.width_multiplier / _WIDTH_STEP) * _WIDTH_STEP for width in self.widths)
+        return tuple(max(_WIDTH_STEP, width) for width in scaled)
+
+    @property
+    def style(self) -> BlockStyle:
+        """Of all blocks."""
+        return BlockStyle(
+            dimensions=self.dimensions,
+            norm=self.norm,
+            negative_slope=self.negative_slope,
+            residual=self.block == "residual",
+            separable=self.separable,
+            convolutions=max(1, round(2 * self.depth_multiplier)),
+            padded=self.padding == "same",
+            attention=self.attention,
+        )
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> "EncoderDecoder":
+        for name, count, odd in (("kernel_sizes", self.depth + 1, True), ("strides", self.depth, False)):
+            rows = getattr(self, name)
+            if rows is None:
+                continue
+            if len(rows) != count or any(len(row) != self.dimensions for row in rows):
+                raise ValueError(f"{name} needs {count} rows of {self.dimensions} numbers, found {rows}")
+            if any(size < 1 or (odd and size % 2 == 0) for row in rows for size in row):
+                raise ValueError(f"{name} must be positive{' and odd' if odd else ''}, found {rows}")
+        if self.norm == "group" and any(width % GROUPS for width in self.level_widths):
+            raise ValueError(
+                f"group norm needs widths that are multiples of {GROUPS}, found {self.level_widths}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "EncoderDecoder":
+        is_plain = isinstance(self.encoder, PlainEncoder)
+        if self.depth + 1 > self.encoder.most_levels:
+            raise ValueError(
+                f"the encoder {self.encoder} has {self.encoder.most_levels} levels, found {self.depth + 1} widths"
+            )
+        if not is_plain and self.strides is not None:
+            raise ValueError("strides are those of the encoder; leave them out, or use the plain encoder")
+        if any(not 0 <= level <= self.depth for level in self.self_attention_levels):
+            raise ValueError(
+                f"self_attention_levels must be 0 to {self.depth}, found {self.self_attention_levels}"
+            )
+        if self.output != "last" and not self.deep_supervision:
+            raise ValueError(f"output: {self.output} needs the heads of deep_supervision: true")
+        if self.padding == "valid":
+            if not is_plain or self.block == "residual" or self.upsample == "linear":
+                raise ValueError(
+                    "padding: valid is for the plain encoder, plain blocks and upsample: transposed, pixelshuffle or "
+                    "nearest: the others look beyond their voxels"
+                )
+            if self.align == "pad":
+                raise ValueError("padding: valid crops the skips at their centre; leave align out")
+        return self
+
+    def levels(self, head: int) -> LevelPlan:
+        """What the encoder of a network with this head is built to."""
+        ones = (1,) * self.dimensions
+        return LevelPlan(
+            dimensions=self.dimensions,
+            levels=head + 1,
+            widths=self.level_widths,
+            kernel_sizes=self.kernel_sizes or (tuple(3 * one for one in ones),) * (self.depth + 1),
+            strides=self.strides or (tuple(2 * one for one in ones),) * self.depth,
+            style=self.style,
+        )
+
+    def net(self, in_channels: int, label_count: int, places: list[Place]) -> NestedNet:
+        """The network with these decoder nodes."""
+        plan = self.levels(places[-1].column)
+        encoder = self.encoder.build(in_channels, plan)
+        lost = self.style.convolutions if self.padding == "valid" else 0
+        losses = [tuple(lost * (size - 1) for size in row) for row in plan.kernel_sizes[: plan.levels]]
+        extents = extent_rule(encoder.strides, losses, exact=self.align == "exact")
+        return NestedNet(self, encoder, label_count, places=places, extents=extents)
+
+
+def extent_rule(strides: Sequence[Axes], losses: Sequence[Axes], *, exact: bool) -> ExtentRule:
+    """What a network takes whose level i divides by strides[i] and whose every block there loses losses[i] voxels.
+
+    Args:
+        strides: per level and axis; those of level 0 divide the image.
+        losses: per level and axis, 0 where convolutions are padded.
+        exact: extents must divide at every level.
+    """
+    rows = [
+        _axis_rule(steps, lost)
+        for steps, lost in zip(zip(*strides, strict=True), zip(*losses, strict=True), strict=True)
+    ]
+    divisors, remainders, margins, least = (tuple(values) for values in zip(*rows, strict=True))
+    if not exact and not any(margins):
+        return ExtentRule.multiples_of((1,) * len(least), least)
+    return ExtentRule(divisors, remainders, margins, least)
+
+
+def _axis_rule(steps: tuple[int, ...], lost: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Divisor, remainder, margin and least extent of an axis, from the coarsest level upwards.
+
+    There an extent e gives e - lost. A level above, s times as fine, takes s e + lost, and gives s (output below) - lost.
+    """
+    taken, given = 1 + lost[-1], 1
+    for step, loss in zip(reversed(steps[1:]), reversed(lost[:-1]), strict=True):
+        taken, given = step * taken + loss, step * given - loss
+    divisor = prod(steps)
+    taken, given = taken * steps[0], given * steps[0]
+    while given < 1:
+        taken, given = taken + divisor, given + divisor
+    return divisor, taken % divisor, (taken - given) // 2, taken
+
+
+def chosen_head(parameters: EncoderDecoder, head: int | None) -> int:
+    """The head to build.
+
+    Raises:
+        ConfigError: no such head.
+    """
+    depth = parameters.depth
+    chosen = depth if head is None else head
+    if not 1 <= chosen <= depth or (chosen < depth and not parameters.deep_supervision):
+        found = f"heads 1 to {depth}" if parameters.deep_supervision else f"head {depth} only"
+        raise ConfigError(
+            f"this {cast(str, getattr(parameters, 'name', 'network'))} has no head {chosen}; it has {found}."
+        )
+    return chosen

@@ -1,0 +1,47 @@
+"""The encoder of the U-Net papers: blocks of convolutions with max pooling between them."""
+
+from itertools import chain
+from typing import Literal
+
+from torch import Tensor, nn
+
+from volseg.models.blocks import MAX_POOL, ConvBlock
+from volseg.models.encoders import ENCODERS, Encoder, EncoderStep, LevelPlan
+
+
+@ENCODERS.add
+class PlainEncoder(EncoderStep):
+    """X[0,0] = H(image), X[i,0] = H(D(X[i-1,0])), where D is max pooling (Zhou et al. 2020, eq. 1)."""
+
+    name: Literal["plain"] = "plain"
+
+    @property
+    def most_levels(self) -> int:
+        """As many as the architecture has widths."""
+        return 16
+
+    def build(self, in_channels: int, plan: LevelPlan) -> Encoder:
+        """The encoder; its widths are those of the architecture."""
+        widths = plan.widths[: plan.levels]
+        strides = ((1,) * plan.dimensions, *plan.strides[: plan.levels - 1])
+        inputs = chain([in_channels], widths)
+        stages = [
+            PlainStage(ConvBlock(plan.style, channels, width, kernel), stride)
+            for channels, width, kernel, stride in zip(
+                inputs, widths, plan.kernel_sizes, strides, strict=False
+            )
+        ]
+        return Encoder(nn.ModuleList(stages), widths, strides)
+
+
+class PlainStage(nn.Module):
+    """Max pooling by the stride, then a block."""
+
+    def __init__(self, block: ConvBlock, stride: tuple[int, ...]) -> None:
+        super().__init__()
+        self.pool = nn.Identity() if max(stride) == 1 else MAX_POOL[len(stride)](stride, stride)
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C_in, ...] to [B, width, ...], extents divided by the stride."""
+        return self.block(self.pool(x))

@@ -1,0 +1,85 @@
+"""U of the papers: from a coarser level to the extents of the next finer one."""
+
+from math import prod
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from volseg.models.blocks import CONV, UP_CONV
+
+UpsampleName = Literal["transposed", "linear", "pixelshuffle", "nearest"]
+
+_LINEAR = {2: "bilinear", 3: "trilinear"}
+
+
+def upsampling(
+    name: UpsampleName, dims: int, in_channels: int, width: int, stride: tuple[int, ...]
+) -> nn.Module:
+    """A module from [B, in_channels, ...] to [B, `out_channels`, ...], extents multiplied by the stride.
+
+    `transposed`: a transposed convolution whose kernel is the stride ("up-convolution", Ronneberger et al. 2015).
+    `linear`: linear interpolation, then a 1x1 convolution to the width. `pixelshuffle`: a 1x1 convolution to prod(stride)
+    times the width, whose channels become voxels (Shi et al. 2016, eq. 4), starting as `nearest` does (Aitken et al.
+    2017). `nearest`: voxels repeated, channels as they are.
+    """
+    if name == "transposed":
+        return TransposedUp(dims, in_channels, width, stride)
+    if name == "pixelshuffle":
+        return ShuffleUp(dims, in_channels, width, stride)
+    return InterpolatedUp(dims, in_channels, width if name == "linear" else None, stride)
+
+
+class TransposedUp(nn.Module):
+    """A transposed convolution; its weights start with the variance that keeps that of the input."""
+
+    def __init__(self, dims: int, in_channels: int, width: int, stride: tuple[int, ...]) -> None:
+        super().__init__()
+        self.out_channels = width
+        self.conv = UP_CONV[dims](in_channels, width, stride, stride)
+        nn.init.normal_(self.conv.weight, std=in_channels**-0.5)
+        nn.init.zeros_(cast(Tensor, self.conv.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `upsampling`."""
+        return self.conv(x)
+
+
+class InterpolatedUp(nn.Module):
+    """Linear interpolation and a 1x1 convolution (which commute; the convolution goes first, on fewer voxels), or repetition."""
+
+    def __init__(self, dims: int, in_channels: int, width: int | None, stride: tuple[int, ...]) -> None:
+        super().__init__()
+        self.out_channels = width or in_channels
+        self.conv = CONV[dims](in_channels, width, 1) if width else nn.Identity()
+        self._factors = [float(step) for step in stride]
+        self._mode = _LINEAR[dims] if width else "nearest"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `upsampling`."""
+        return functional.interpolate(self.conv(x), scale_factor=self._factors, mode=self._mode)
+
+
+class ShuffleUp(nn.Module):
+    """Sub-pixel convolution in 2D and 3D, for any stride."""
+
+    def __init__(self, dims: int, in_channels: int, width: int, stride: tuple[int, ...]) -> None:
+        super().__init__()
+        self.out_channels = width
+        self._stride = stride
+        self.conv = CONV[dims](in_channels, width * prod(stride), 1)
+        with torch.no_grad():
+            weight, bias = self.conv.weight, cast(Tensor, self.conv.bias)
+            first = torch.empty_like(weight[:width]).normal_(std=in_channels**-0.5)
+            weight.copy_(first.repeat_interleave(prod(stride), dim=0))
+            bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `upsampling`; channel c * prod(stride) + n becomes channel c of the n-th voxel of a cell, in C order."""
+        batch, _, *extents = x.shape
+        dims = len(extents)
+        cells = self.conv(x).reshape(batch, self.out_channels, *self._stride, *extents)
+        order = [axis for n in range(dims) for axis in (2 + dims + n, 2 + n)]
+        finer = [extent * step for extent, step in zip(extents, self._stride, strict=True)]
+        return cells.permute(0, 1, *order).reshape(batch, self.out_channels, *finer)
