@@ -175,6 +175,8 @@ class TrainConfig(Config):
     split: SplitConfig = SplitConfig()
     preprocess: tuple[AnyPreprocess, ...]
     architecture: Annotated[SerializeAsAny[Architecture], _found_in(MODELS)]
+    encoder_weights: Path | None = None
+    """Weights that the encoder starts from: those of `volseg pretrain`, or a torchvision state dict of the same network."""
     patch_voxels: Extents
     """Extents (I, J, K); K is 1 for a 2D network."""
     batch_size: PositiveInt = 2
