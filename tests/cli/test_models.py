@@ -147,3 +147,69 @@ def test_doctor_with_a_damaged_model(volseg_cli, with_golden):
     assert outcome.code == 1
     assert "model   tiny: FAILED" in outcome.out
     assert str(with_golden) in outcome.out
+
+
+@pytest.fixture
+def few_variants(monkeypatch):
+    """Three of the catalogue, so that the table is quick."""
+    from volseg.models import catalogue
+
+    chosen = [catalogue.variant(name) for name in ("unet-2015", "unetpp-l1", "unetpp")]
+    monkeypatch.setattr(catalogue, "CATALOGUE", tuple(chosen))
+
+
+def test_architectures_are_listed_with_their_cost(volseg_cli, few_variants):
+    outcome = volseg_cli("models", "--architectures")
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = [line.split() for line in outcome.out.splitlines()]
+    assert [line[:2] for line in lines[1:6]] == [
+        ["unet-2015", "2"],
+        ["unetpp-l1", "2"],
+        ["unetpp-l1", "3"],
+        ["unetpp", "2"],
+        ["unetpp", "3"],
+    ]
+    assert lines[1][2] == "31,030,723"  # 31,030,658 with two labels, and 64 weights and a bias for the third
+    assert lines[1][-4:] == ["Ronneberger", "et", "al.", "2015"]
+    assert "256 x 256 and 96 x 96 x 96 voxels" in outcome.out
+    only = volseg_cli("models", "--architectures", "--dims", "3").out
+    assert "96 x 96 x 96" in only
+    assert "256 x 256" not in only
+
+
+def test_architectures_as_json_build_the_same_networks(volseg_cli, few_variants):
+    from volseg.models import MODELS
+
+    rows = json.loads(volseg_cli("models", "--architectures", "--json", "--dims", "2").out)
+    assert [row["name"] for row in rows] == ["unet-2015", "unetpp-l1", "unetpp"]
+    for row in rows:
+        network = MODELS.build(row["architecture"]).build(1, 3)
+        assert sum(parameter.numel() for parameter in network.parameters()) == row["parameters"]
+    assert rows[0]["extents"] == [268, 268]
+
+
+def test_one_architecture_as_yaml(volseg_cli):
+    import yaml
+
+    outcome = volseg_cli("models", "--yaml", "unetpp-anisotropic")
+    fields = yaml.safe_load(outcome.out)["architecture"]
+    assert (fields["name"], fields["dimensions"], fields["strides"][0]) == ("unetpp", 3, [2, 2, 1])
+    assert yaml.safe_load(volseg_cli("models", "--yaml", "unet", "--dims", "2").out)["architecture"] == {
+        "name": "unet",
+        "dimensions": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--architectures", "--dims", "4"], "--dims is 2 or 3, found 4"),
+        (["--yaml", "unet-2015", "--dims", "3"], "exists in 2D only"),
+        (["--yaml", "unetp"], "no variant is called 'unetp'"),
+        (["--dims", "2"], "add --architectures"),
+    ],
+)
+def test_mistakes_about_architectures(volseg_cli, arguments, message):
+    outcome = volseg_cli("models", *arguments)
+    assert outcome.code == 2
+    assert message in outcome.err

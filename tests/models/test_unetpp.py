@@ -6,9 +6,11 @@ from pydantic import ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
 from volseg.errors import ConfigError, InputError
-from volseg.models import MODELS
-from volseg.models.nested import node_order
+from volseg.models.places import node_order
 from volseg.models.unetpp import UNetPlusPlus
+from volseg.train.losses.heads import head_weights
+from volseg.train.priors import start_at_shares
+from volseg.train.settings import HeadsConfig
 
 
 def parameter_count(module):
@@ -63,7 +65,7 @@ def test_pruned_network_asks_for_smaller_multiples():
     assert parameters.build(1, 2, head=1).extents.divisors == (2, 2, 2)
 
 
-@pytest.mark.parametrize("norm", ["instance", "batch", "group", "none"])
+@pytest.mark.parametrize("norm", ["instance", "batch", "group", "layer", "none"])
 @pytest.mark.parametrize("block", ["plain", "residual"])
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_every_norm_and_block_trains(dimensions, norm, block):
@@ -135,59 +137,108 @@ def test_no_such_head():
         UNetPlusPlus(widths=(8, 8, 8)).build(1, 2, head=3)
 
 
-def test_equals_monai_where_the_structures_coincide():
-    """MONAI halves channels while up-sampling except at full resolution: equal for widths w, w, 2w, 4w, 8w."""
-    networks = pytest.importorskip("monai.networks.nets")
-    torch.manual_seed(2)
-    theirs = networks.BasicUNetPlusPlus(
-        spatial_dims=3, in_channels=2, out_channels=3, features=(8, 8, 16, 32, 64, 8), deep_supervision=True
-    ).eval()
-    ours = UNetPlusPlus(widths=(8, 8, 16, 32, 64), negative_slope=0.1).build(2, 3)
-    state = {}
-    for name, value in theirs.state_dict().items():
-        state[monai_name_to_ours(name)] = value
-    ours.load_state_dict(state)
-    batch = torch.randn(2, 2, 16, 32, 16)
-    ours.train()
+def test_fuse_starts_as_the_mean_and_training_ends_with_it():
+    fields = {"dimensions": 2, "widths": (4, 6, 8), "norm": "none"}
+    fuse = UNetPlusPlus(**fields, output="fuse").build(1, 3)
+    average = UNetPlusPlus(**fields, output="average").build(1, 3)
+    average.load_state_dict({name: fuse.state_dict()[name] for name in average.state_dict()})
+    image = torch.randn(2, 1, 8, 12)
+    *heads, fused = fuse.train()(image)
+    assert len(heads) == 2
+    torch.testing.assert_close(fused, torch.stack(heads).mean(dim=0))
+    torch.testing.assert_close(fuse.eval()(image), fused)
+    torch.testing.assert_close(average.eval()(image), fused)
+    assert len(average.train()(image)) == 2
+
+
+def test_fuse_pruned_gives_its_last_head():
+    parameters = UNetPlusPlus(dimensions=2, widths=(4, 6, 8), output="fuse")
+    full, pruned = parameters.build(1, 2), parameters.build(1, 2, head=1)
+    pruned.load_state_dict({name: full.state_dict()[name] for name in pruned.state_dict()})
+    image = torch.randn(1, 1, 8, 12)
+    assert torch.equal(pruned.eval()(image), full.train()(image)[0])
+
+
+@pytest.mark.parametrize("output", ["last", "average", "fuse"])
+def test_every_output_starts_at_the_shares_of_the_labels(output):
+    network = UNetPlusPlus(dimensions=2, widths=(4, 6, 8), output=output).build(1, 3).eval()
+    shares = torch.tensor([0.9, 0.07, 0.03])
+    start_at_shares(network, shares, exclusive=True)
     with torch.no_grad():
-        for mine, reference in zip(ours(batch), theirs(batch), strict=True):
-            assert torch.allclose(mine, reference, atol=1e-5)
+        for head in network.heads.values():
+            head.weight.zero_()
+        found = network(torch.randn(1, 1, 8, 8)).softmax(dim=1)
+    torch.testing.assert_close(found, shares.reshape(1, 3, 1, 1).expand_as(found))
 
 
-def monai_name_to_ours(name):
-    """conv_1_1.convs.conv_0.adn.N.weight -> nodes.X1_1.norms.0.weight, and so on."""
-    block, *middle, kind = name.split(".")
-    i, j = block.split("_")[-2:]
-    if block.startswith("final"):
-        return f"heads.{j}.{kind}"
-    if "upsample" in middle:
-        return f"ups.X{i}_{j}.conv.{kind}"
-    number = next(int(part[-1]) for part in middle if part.startswith("conv_"))
-    node = f"nodes.X{i}_{j}" if int(j) else f"encoder.stages.{i}.block"
-    return f"{node}.{'norms' if 'adn' in middle else 'convs'}.{number}.{kind}"
+def test_the_fused_logits_weigh_most_in_the_loss():
+    weights = head_weights(3, HeadsConfig(schedule="fixed", decay=0.5), 0.0)
+    assert weights == sorted(weights)
+    assert sum(weights) == pytest.approx(1)
+
+
+def test_names_of_the_weights_are_those_of_saved_packages():
+    parameters = UNetPlusPlus(dimensions=2, widths=(4, 6), attention_gates=True, self_attention_levels=(1,))
+    stems = {name.rsplit(".", 1)[0] for name in parameters.build(1, 2).state_dict()}
+    blocks = ["encoder.stages.0.block", "encoder.stages.1.block", "nodes.X0_1"]
+    assert stems == {
+        f"{block}.{part}.{n}" for block in blocks for part in ("convs", "norms") for n in (0, 1)
+    } | {
+        *(f"gates.X0_1.{part}" for part in ("skip", "gating", "psi")),
+        *(f"attentions.1.{part}" for part in ("position", "norm", "queries_keys_values", "join")),
+        *(f"attentions.1.mlp.{n}" for n in (0, 1, 3)),
+        "ups.X0_1.conv",
+        "heads.1",
+    }
+
+
+def test_projected_skips_change_what_is_skipped_not_what_is_up_sampled():
+    network = UNetPlusPlus(dimensions=2, widths=(4, 6, 8), project_skips=True).build(1, 2)
+    assert list(network.projections) == ["0", "1"]
+    assert network.train()(torch.randn(1, 1, 8, 12))[-1].shape == (1, 2, 8, 12)
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in MODELS.names() if MODELS.get(n).__module__.startswith("volseg.")]
+    ("fields", "message"),
+    [
+        ({"widths": (8, 8, 0)}, "greater than 0"),
+        ({"kernel_sizes": ((2, 3), (3, 3), (3, 3))}, "kernel_sizes must be positive and odd, found"),
+        ({"kernel_sizes": ((3, 3), (3, 3))}, "kernel_sizes needs 3 rows of 2 numbers, found"),
+        ({"strides": ((2, 0), (2, 2))}, "strides must be positive, found"),
+        ({"widths": (8, 12), "norm": "group"}, "group norm needs widths that are multiples of 8, found"),
+        ({"self_attention_levels": (3,)}, "self_attention_levels must be 0 to 2, found"),
+        (
+            {"output": "fuse", "deep_supervision": False},
+            "output: fuse needs the heads of deep_supervision: true",
+        ),
+        (
+            {"padding": "valid", "upsample": "linear", "align": "pad"},
+            "none of whose parts pads; change upsample and align, or",
+        ),
+        ({"padding": "valid", "block": "residual"}, "change block, or use padding: same"),
+        ({"padding": "valid", "attention": "spatial"}, "change attention, or use padding: same"),
+        (
+            {"padding": "valid", "self_attention_levels": (2,)},
+            "change self_attention_levels, or use padding: same",
+        ),
+        ({"widths": (8,) * 17}, "the encoder 'plain' has at most 16 levels, found 17 widths"),
+        ({"encoder": {"name": "plane"}}, "no encoder called 'plane'. Did you mean 'plain'"),
+    ],
 )
-@pytest.mark.parametrize("dimensions", [2, 3])
-def test_contract_of_every_architecture(name, dimensions, tmp_path):
-    from safetensors.torch import load_file, save_file
+def test_each_mistake_is_one_readable_line(fields, message):
+    with pytest.raises(ValidationError) as caught:
+        UNetPlusPlus(**{"dimensions": 2, "widths": (8, 8, 8)} | fields)
+    (problem,) = caught.value.errors()
+    assert message in problem["msg"]
+    assert "\n" not in problem["msg"]
 
-    architecture = MODELS.build({"name": name, "dimensions": dimensions})
-    network = architecture.build(2, 3)
-    assert len(network.extents.divisors) == dimensions
-    batch = torch.randn(1, 2, *network.extents.divisors)
-    outputs = network.train()(torch.cat([batch, batch]).repeat_interleave(2, dim=2))
-    outputs = outputs if isinstance(outputs, list) else [outputs]
-    outputs[-1].mean().backward()
-    save_file(network.state_dict(), tmp_path / "w.safetensors")
-    again = MODELS.build(architecture.model_dump(mode="json")).build(2, 3).eval()
-    again.load_state_dict(load_file(tmp_path / "w.safetensors"))
-    batch = batch.repeat_interleave(2, dim=2)
-    with torch.no_grad():
-        logits = again(batch)
-        assert logits.shape == (1, 3, *batch.shape[2:])
-        assert torch.equal(logits, network.eval()(batch))
-    with pytest.raises(InputError, match="pad the input to"):
-        again(torch.zeros(1, 2, *(d + 1 for d in network.extents.divisors)))
+
+@pytest.mark.slow
+def test_every_part_compiles():
+    parameters = UNetPlusPlus(
+        dimensions=2, widths=(8, 8, 8), attention="scse", attention_gates=True, self_attention_levels=(2,)
+    )
+    network = parameters.build(1, 2).eval()
+    image = torch.randn(1, 1, 8, 12)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(image), network(image))

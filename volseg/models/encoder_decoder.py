@@ -1,20 +1,16 @@
 """What the U-Net family shares: the parameters of an encoder, a decoder of nodes with skips, and heads."""
 
-from collections.abc import Sequence
-from math import prod
 from typing import Annotated, Literal, cast
 
-from pydantic import BeforeValidator, Field, PositiveFloat, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
 
 from volseg.errors import ConfigError
 from volseg.models import Architecture
 from volseg.models.alignment import Alignment
 from volseg.models.attention.recalibration import Recalibration
 from volseg.models.blocks import GROUPS, BlockStyle, NormName
-from volseg.models.encoders import ENCODERS, Axes, EncoderStep, LevelPlan
+from volseg.models.encoders import ENCODERS, EncoderStep, LevelPlan
 from volseg.models.encoders.plain import PlainEncoder
-from volseg.models.extents import ExtentRule
-from volseg.models.nested import NestedNet, Place
 from volseg.models.upsampling import UpsampleName
 
 _WIDTH_STEP = 8
@@ -31,7 +27,7 @@ class EncoderDecoder(Architecture):
     """The parameters that every network of the family has."""
 
     dimensions: Literal[2, 3] = 3
-    widths: tuple[int, ...] = Field(default=(32, 64, 128, 256, 512), min_length=2)
+    widths: tuple[PositiveInt, ...] = Field(default=(32, 64, 128, 256, 512), min_length=2)
     """Feature maps of the nodes at each level; their number minus one is the depth."""
     width_multiplier: PositiveFloat = 1.0
     """All widths times this, rounded to multiples of 8 (Howard et al. 2017, section 3.3)."""
@@ -49,12 +45,14 @@ class EncoderDecoder(Architecture):
     separable: bool = False
     """Depthwise-separable convolutions in the blocks (Chollet 2017)."""
     padding: Literal["same", "valid"] = "same"
-    """`valid`: convolutions without padding, as in Ronneberger et al. 2015: the logits are smaller than the input."""
+    """`valid`: convolutions without padding, as in Ronneberger et al. 2015: the logits are smaller than the input. With norm:
+    none or batch, and no attention but gates, they do not depend on where the input is cut."""
     encoder: Annotated[SerializeAsAny[EncoderStep], BeforeValidator(_encoder)] = PlainEncoder()
     upsample: UpsampleName = "transposed"
     align: Alignment = "exact"
     """What is done where the extents of an input do not divide: `exact` refuses it, `pad` repeats the last voxels of the
-    up-sampled maps, `crop` cuts the skips. `valid` convolutions always crop, at the centre."""
+    up-sampled maps, `crop` cuts the ends of the skips and repeats the last logits. `valid` convolutions always crop, at the
+    centre."""
     project_skips: bool = False
     """A 1x1 convolution brings the encoder's features to the width of their level before they are skipped."""
     attention: Recalibration = "none"
@@ -115,12 +113,12 @@ class EncoderDecoder(Architecture):
 
     @model_validator(mode="after")
     def _check_together(self) -> "EncoderDecoder":
-        is_plain = isinstance(self.encoder, PlainEncoder)
         if self.depth + 1 > self.encoder.most_levels:
             raise ValueError(
-                f"the encoder {self.encoder} has {self.encoder.most_levels} levels, found {self.depth + 1} widths"
+                f"the encoder '{getattr(self.encoder, 'name', '?')}' has at most {self.encoder.most_levels} levels, found "
+                f"{self.depth + 1} widths"
             )
-        if not is_plain and self.strides is not None:
+        if not isinstance(self.encoder, PlainEncoder) and self.strides is not None:
             raise ValueError("strides are those of the encoder; leave them out, or use the plain encoder")
         if any(not 0 <= level <= self.depth for level in self.self_attention_levels):
             raise ValueError(
@@ -128,14 +126,26 @@ class EncoderDecoder(Architecture):
             )
         if self.output != "last" and not self.deep_supervision:
             raise ValueError(f"output: {self.output} needs the heads of deep_supervision: true")
-        if self.padding == "valid":
-            if not is_plain or self.block == "residual" or self.upsample == "linear":
-                raise ValueError(
-                    "padding: valid is for the plain encoder, plain blocks and upsample: transposed, pixelshuffle or "
-                    "nearest: the others look beyond their voxels"
-                )
-            if self.align == "pad":
-                raise ValueError("padding: valid crops the skips at their centre; leave align out")
+        return self
+
+    @model_validator(mode="after")
+    def _check_valid(self) -> "EncoderDecoder":
+        if self.padding == "same":
+            return self
+        possible = {
+            "encoder": isinstance(self.encoder, PlainEncoder) and self.encoder.downsample == "max",
+            "block": self.block == "plain",
+            "upsample": self.upsample in ("transposed", "pixelshuffle", "nearest"),
+            "attention": self.attention != "spatial",
+            "self_attention_levels": not self.self_attention_levels,
+            "align": self.align != "pad",
+        }
+        wrong = [name for name, is_possible in possible.items() if not is_possible]
+        if wrong:
+            raise ValueError(
+                f"padding: valid is for networks none of whose parts pads; change {' and '.join(wrong)}, or use padding: "
+                "same"
+            )
         return self
 
     def levels(self, head: int) -> LevelPlan:
@@ -149,48 +159,6 @@ class EncoderDecoder(Architecture):
             strides=self.strides or (tuple(2 * one for one in ones),) * self.depth,
             style=self.style,
         )
-
-    def net(self, in_channels: int, label_count: int, places: list[Place]) -> NestedNet:
-        """The network with these decoder nodes."""
-        plan = self.levels(places[-1].column)
-        encoder = self.encoder.build(in_channels, plan)
-        lost = self.style.convolutions if self.padding == "valid" else 0
-        losses = [tuple(lost * (size - 1) for size in row) for row in plan.kernel_sizes[: plan.levels]]
-        extents = extent_rule(encoder.strides, losses, exact=self.align == "exact")
-        return NestedNet(self, encoder, label_count, places=places, extents=extents)
-
-
-def extent_rule(strides: Sequence[Axes], losses: Sequence[Axes], *, exact: bool) -> ExtentRule:
-    """What a network takes whose level i divides by strides[i] and whose every block there loses losses[i] voxels.
-
-    Args:
-        strides: per level and axis; those of level 0 divide the image.
-        losses: per level and axis, 0 where convolutions are padded.
-        exact: extents must divide at every level.
-    """
-    rows = [
-        _axis_rule(steps, lost)
-        for steps, lost in zip(zip(*strides, strict=True), zip(*losses, strict=True), strict=True)
-    ]
-    divisors, remainders, margins, least = (tuple(values) for values in zip(*rows, strict=True))
-    if not exact and not any(margins):
-        return ExtentRule.multiples_of((1,) * len(least), least)
-    return ExtentRule(divisors, remainders, margins, least)
-
-
-def _axis_rule(steps: tuple[int, ...], lost: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Divisor, remainder, margin and least extent of an axis, from the coarsest level upwards.
-
-    There an extent e gives e - lost. A level above, s times as fine, takes s e + lost, and gives s (output below) - lost.
-    """
-    taken, given = 1 + lost[-1], 1
-    for step, loss in zip(reversed(steps[1:]), reversed(lost[:-1]), strict=True):
-        taken, given = step * taken + loss, step * given - loss
-    divisor = prod(steps)
-    taken, given = taken * steps[0], given * steps[0]
-    while given < 1:
-        taken, given = taken + divisor, given + divisor
-    return divisor, taken % divisor, (taken - given) // 2, taken
 
 
 def chosen_head(parameters: EncoderDecoder, head: int | None) -> int:

@@ -1,8 +1,11 @@
 """Which extents a network takes, and what it gives back of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from volseg.errors import InputError
+from volseg.models.places import Place
 
 Extents = tuple[int, ...]
 
@@ -57,3 +60,49 @@ class ExtentRule:
 
 def _next(extent: int, divisor: int, remainder: int) -> int:
     return extent + (remainder - extent) % divisor
+
+
+def extent_rule(
+    strides: Sequence[Extents], losses: Sequence[Extents], places: Sequence[Place], *, exact: bool
+) -> ExtentRule:
+    """What a network takes whose level i divides by strides[i] and whose every block there loses losses[i] voxels.
+
+    Args:
+        strides: per level and axis; those of level 0 divide the image.
+        losses: per level and axis, 0 where convolutions are padded.
+        places: the decoder nodes in the order of their computation.
+        exact: extents must divide at every level; they must where something is lost.
+    """
+    rows = [
+        _axis_rule(steps, lost, places)
+        for steps, lost in zip(zip(*strides, strict=True), zip(*losses, strict=True), strict=True)
+    ]
+    divisors, remainders, margins, least = (tuple(values) for values in zip(*rows, strict=True))
+    if not exact:
+        return ExtentRule.multiples_of((1,) * len(least), least)
+    return ExtentRule(divisors, remainders, margins, least)
+
+
+def _axis_rule(
+    steps: tuple[int, ...], lost: tuple[int, ...], places: Sequence[Place]
+) -> tuple[int, int, int, int]:
+    """Divisor, remainder, margin and least extent of an axis.
+
+    Where the coarsest level gives m voxels, node X[i,j] gives m times its strides down to there, plus `more` voxels: the
+    encoder above loses fewer, the decoder more. A node has what the smallest of its inputs has, less what it loses.
+    """
+    more = {(len(steps) - 1, 0): 0}
+    for level in range(len(steps) - 1, 0, -1):
+        more[level - 1, 0] = steps[level] * (more[level, 0] + lost[level])
+    for place in places:
+        level, column = place.level, place.column
+        inputs = [
+            steps[level + 1] * more[level + 1, column - 1],
+            *(more[level, skip] for skip in place.skips),
+        ]
+        more[level, column] = min(inputs) - lost[level]
+    divisor = prod(steps)
+    taken = steps[0] * (more[0, 0] + lost[0])
+    given = steps[0] * more[places[-1].level, places[-1].column]
+    count = max(1, -((given - 1) // divisor))
+    return divisor, taken % divisor, (taken - given) // 2, taken + count * divisor

@@ -1,16 +1,7 @@
-"""The network of the U-Net family: an encoder, decoder nodes with dense or single skips, and heads.
+"""The network of the U-Net family: an encoder, decoder nodes with dense or single skips, and heads."""
 
-Node X[i,j] sits at resolution level i (0 is the finest of the encoder) and column j (Zhou et al. 2020, eq. 1):
-
-    X[i,0] = the encoder's feature
-    X[i,j] = H([X[i,0], ..., X[i,j-1], U(X[i+1,j-1])])    j > 0; U is up-sampling, [.] concatenation
-
-A U-Net has of these only X[i,D-i], each with the one skip X[i,0] (Zhou et al. 2020, figure 1a), where D is the depth.
-"""
-
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,47 +9,34 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from volseg.errors import ConfigError
-from volseg.models.alignment import aligned, cropped, resized
+from volseg.models.alignment import Alignment, aligned, cropped, resized
 from volseg.models.attention.gate import AttentionGate
 from volseg.models.attention.transformer import SelfAttention
 from volseg.models.blocks import CONV, ConvBlock
+from volseg.models.encoder_decoder import EncoderDecoder
 from volseg.models.encoders import Axes, Encoder
-from volseg.models.extents import ExtentRule
+from volseg.models.extents import ExtentRule, extent_rule
+from volseg.models.places import Place
 from volseg.models.upsampling import upsampling
-
-if TYPE_CHECKING:
-    from volseg.models.encoder_decoder import EncoderDecoder
 
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a decoder node is, and the columns of its level that it takes as skips."""
+def nested_net(
+    parameters: EncoderDecoder, in_channels: int, label_count: int, places: list[Place]
+) -> "NestedNet":
+    """The untrained network with these decoder nodes.
 
-    level: int
-    column: int
-    skips: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """X0_1 for X[0,1]."""
-        return f"X{self.level}_{self.column}"
-
-
-def node_order(head: int) -> list[tuple[int, int]]:
-    """The nodes (i, j) that head L of a U-Net++ needs, each after its inputs: by anti-diagonal i + j, encoder first."""
-    return [(total - j, j) for total in range(head + 1) for j in range(total + 1)]
-
-
-def nested_places(head: int) -> list[Place]:
-    """The decoder nodes of a U-Net++ up to head L, those of shallow heads first."""
-    return [Place(i, j, tuple(range(j))) for i, j in node_order(head) if j]
-
-
-def single_places(depth: int) -> list[Place]:
-    """The decoder nodes of a U-Net, coarsest first."""
-    return [Place(depth - column, column, (0,)) for column in range(1, depth + 1)]
+    Raises:
+        ConfigError: the encoder does not exist in this form.
+    """
+    plan = parameters.levels(places[-1].column)
+    encoder = parameters.encoder.build(in_channels, plan)
+    lost = 0 if plan.style.padded else plan.style.convolutions
+    losses = [tuple(lost * (size - 1) for size in row) for row in plan.kernel_sizes[: plan.levels]]
+    exact = parameters.align == "exact" or not plan.style.padded
+    extents = extent_rule(encoder.strides, losses, places, exact=exact)
+    return NestedNet(parameters, encoder, label_count, places=places, extents=extents)
 
 
 class NestedNet(nn.Module):
@@ -66,10 +44,12 @@ class NestedNet(nn.Module):
 
     Input [B, C, I, J, K] (or [B, C, I, J] in 2D), of extents that suit `extents`. In training mode with deep supervision
     the result is the list of logits of all heads, of the extents of the last, which counts; otherwise the logits
-    [B, L, ...] alone. A head sits on the finest node of its column; on a coarse node its logits are interpolated linearly.
+    [B, L, ...] alone. A head sits on the finest node of its column; on a coarse node its logits are interpolated linearly, or
+    repeated where convolutions do not pad: interpolation looks beyond the border.
 
     Where the finest level of the encoder is coarser than the image, the deepest head sits on one more block, at the extents
-    of the image and without a skip.
+    of the image and without a skip. A network pruned to a shallower head has neither that block nor the convolution of
+    `output: fuse`: its last head counts.
 
     Args:
         parameters: of the architecture.
@@ -81,7 +61,7 @@ class NestedNet(nn.Module):
 
     def __init__(
         self,
-        parameters: "EncoderDecoder",
+        parameters: EncoderDecoder,
         encoder: Encoder,
         label_count: int,
         *,
@@ -90,16 +70,18 @@ class NestedNet(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder, self.extents, self.places = encoder, extents, places
-        self.head, self.output = places[-1].column, parameters.output
+        self.head = places[-1].column
+        is_pruned = self.head < parameters.depth
+        self.output = "last" if is_pruned and parameters.output == "fuse" else parameters.output
         self.deep_supervision = parameters.deep_supervision
-        self._align = "crop" if parameters.padding == "valid" else parameters.align
+        self._align: Alignment = "crop" if parameters.padding == "valid" else parameters.align
         self._padded, self._recompute = parameters.padding == "same", False
         self._scales = list(accumulate(encoder.strides, _times))
         self._add_skips(parameters)
         self._add_nodes(parameters)
         self._add_heads(parameters, label_count)
 
-    def _add_skips(self, parameters: "EncoderDecoder") -> None:
+    def _add_skips(self, parameters: EncoderDecoder) -> None:
         dims, widths = parameters.dimensions, self.encoder.widths
         self.attentions = nn.ModuleDict()
         for level in parameters.self_attention_levels:
@@ -111,24 +93,23 @@ class NestedNet(nn.Module):
             for level, width in enumerate(parameters.level_widths[: len(widths) - 1]):
                 self.projections[str(level)] = CONV[dims](widths[level], width, 1)
 
-    def _add_nodes(self, parameters: "EncoderDecoder") -> None:
+    def _add_nodes(self, parameters: EncoderDecoder) -> None:
         dims, widths, encoded = parameters.dimensions, parameters.level_widths, self.encoder.widths
+        style = parameters.style
         kernels = parameters.levels(self.head).kernel_sizes
         self.ups, self.gates, self.nodes = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         for place in self.places:
             level, finest = place.level, encoded if not parameters.project_skips else widths
             below = encoded[level + 1] if place.column == 1 else widths[level + 1]
-            up = upsampling(parameters.upsample, dims, below, widths[level], self.encoder.strides[level + 1])
+            up = upsampling(parameters.upsample, style, below, widths[level], self.encoder.strides[level + 1])
             skipped = sum(finest[level] if column == 0 else widths[level] for column in place.skips)
             gating = cast(int, up.out_channels)
             self.ups[place.name] = up
             if parameters.attention_gates:
                 self.gates[place.name] = AttentionGate(dims, skipped, gating)
-            self.nodes[place.name] = ConvBlock(
-                parameters.style, skipped + gating, widths[level], kernels[level]
-            )
+            self.nodes[place.name] = ConvBlock(style, skipped + gating, widths[level], kernels[level])
 
-    def _add_heads(self, parameters: "EncoderDecoder", label_count: int) -> None:
+    def _add_heads(self, parameters: EncoderDecoder, label_count: int) -> None:
         dims, widths = parameters.dimensions, parameters.level_widths
         finest = {place.column: place for place in sorted(self.places, key=lambda place: -place.level)}
         self._supervised = [finest[column] for column in sorted(finest)]
@@ -140,7 +121,7 @@ class NestedNet(nn.Module):
         self.fusion = _averaging(dims, len(self.heads), label_count) if self.output == "fuse" else None
         self.full = None
         if self.head == parameters.depth and max(self._scales[0]) > 1:
-            up = upsampling(parameters.upsample, dims, widths[0], widths[0], self._scales[0])
+            up = upsampling(parameters.upsample, parameters.style, widths[0], widths[0], self._scales[0])
             kernel = parameters.levels(self.head).kernel_sizes[0]
             self.full = nn.Sequential(up, ConvBlock(parameters.style, widths[0], widths[0], kernel))
 
@@ -189,7 +170,7 @@ class NestedNet(nn.Module):
 
     def _feature(self, level: int, state: Tensor) -> Tensor:
         feature, name = self.encoder.feature(level, state), str(level)
-        return self.attentions[name](feature) if name in self.attentions else feature
+        return self._compute(self.attentions[name], feature) if name in self.attentions else feature
 
     def _projected(self, level: int, feature: Tensor) -> Tensor:
         name = str(level)
@@ -209,7 +190,8 @@ class NestedNet(nn.Module):
         logits = self.heads[str(place.column)](feature)
         if max(scale) > 1:
             factors = [float(step) for step in scale]
-            logits = functional.interpolate(logits, scale_factor=factors, mode=_LINEAR[len(scale)])
+            mode = _LINEAR[len(scale)] if self._padded else "nearest"
+            logits = functional.interpolate(logits, scale_factor=factors, mode=mode)
         if self._padded:
             return resized(logits, extents)
         return cropped(logits, self.extents.output(extents), centred=True)

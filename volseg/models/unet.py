@@ -9,7 +9,8 @@ from typing import Literal
 from volseg.errors import ConfigError
 from volseg.models import MODELS
 from volseg.models.encoder_decoder import EncoderDecoder
-from volseg.models.nested import NestedNet, single_places
+from volseg.models.nested import NestedNet, nested_net
+from volseg.models.places import single_places
 
 
 @MODELS.add
@@ -39,4 +40,4 @@ class UNet(EncoderDecoder):
                 f"a U-Net has no path to the finest level but through its last head {self.depth}; found head {head}. "
                 "Use unetpp for a network that can be pruned."
             )
-        return self.net(in_channels, label_count, single_places(self.depth))
+        return nested_net(self, in_channels, label_count, single_places(self.depth))

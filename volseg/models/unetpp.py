@@ -9,7 +9,8 @@ from typing import Literal
 
 from volseg.models import MODELS
 from volseg.models.encoder_decoder import EncoderDecoder, chosen_head
-from volseg.models.nested import NestedNet, nested_places
+from volseg.models.nested import NestedNet, nested_net
+from volseg.models.places import nested_places
 
 
 @MODELS.add
@@ -31,4 +32,4 @@ class UNetPlusPlus(EncoderDecoder):
         Raises:
             ConfigError: no such head, or the encoder does not exist in this form.
         """
-        return self.net(in_channels, label_count, nested_places(chosen_head(self, head)))
+        return nested_net(self, in_channels, label_count, nested_places(chosen_head(self, head)))

@@ -7,25 +7,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from volseg.models.blocks import CONV, UP_CONV
+from volseg.models.blocks import CONV, UP_CONV, BlockStyle, normalisation
 
-UpsampleName = Literal["transposed", "linear", "pixelshuffle", "nearest"]
+UpsampleName = Literal["transposed", "deconvolution", "linear", "pixelshuffle", "nearest"]
 
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 def upsampling(
-    name: UpsampleName, dims: int, in_channels: int, width: int, stride: tuple[int, ...]
+    name: UpsampleName, style: BlockStyle, in_channels: int, width: int, stride: tuple[int, ...]
 ) -> nn.Module:
     """A module from [B, in_channels, ...] to [B, `out_channels`, ...], extents multiplied by the stride.
 
     `transposed`: a transposed convolution whose kernel is the stride ("up-convolution", Ronneberger et al. 2015).
-    `linear`: linear interpolation, then a 1x1 convolution to the width. `pixelshuffle`: a 1x1 convolution to prod(stride)
+    `deconvolution`: one whose cells overlap, then norm and activation, as MONAI's AttentionUnet has it. `linear`: linear
+    interpolation, then a 1x1 convolution to the width. `pixelshuffle`: a 1x1 convolution to prod(stride)
     times the width, whose channels become voxels (Shi et al. 2016, eq. 4), starting as `nearest` does (Aitken et al.
     2017). `nearest`: voxels repeated, channels as they are.
     """
+    dims = style.dimensions
     if name == "transposed":
         return TransposedUp(dims, in_channels, width, stride)
+    if name == "deconvolution":
+        return DeconvolutionUp(style, in_channels, width, stride)
     if name == "pixelshuffle":
         return ShuffleUp(dims, in_channels, width, stride)
     return InterpolatedUp(dims, in_channels, width if name == "linear" else None, stride)
@@ -46,6 +50,29 @@ class TransposedUp(nn.Module):
         return self.conv(x)
 
 
+class DeconvolutionUp(nn.Module):
+    """A transposed convolution whose kernel is 2 stride - 1, then norm and leaky ReLU.
+
+    Weights start as He et al. 2015 (eq. 15) have it, for the voxels that reach one of the output on average.
+    """
+
+    def __init__(self, style: BlockStyle, in_channels: int, width: int, stride: tuple[int, ...]) -> None:
+        super().__init__()
+        self.out_channels = width
+        kernel = tuple(2 * step - 1 for step in stride)
+        cut = tuple(step - 1 for step in stride)
+        self.conv = UP_CONV[style.dimensions](in_channels, width, kernel, stride, cut, output_padding=cut)
+        self.norm = normalisation(style.norm, style.dimensions, width)
+        self.activation = nn.LeakyReLU(style.negative_slope, inplace=True)
+        reach, slope = in_channels * prod(kernel) / prod(stride), style.negative_slope
+        nn.init.normal_(self.conv.weight, std=(2 / (1 + slope**2) / reach) ** 0.5)
+        nn.init.zeros_(cast(Tensor, self.conv.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `upsampling`."""
+        return cast(Tensor, self.activation(self.norm(self.conv(x))))
+
+
 class InterpolatedUp(nn.Module):
     """Linear interpolation and a 1x1 convolution (which commute; the convolution goes first, on fewer voxels), or repetition."""
 
@@ -53,6 +80,9 @@ class InterpolatedUp(nn.Module):
         super().__init__()
         self.out_channels = width or in_channels
         self.conv = CONV[dims](in_channels, width, 1) if width else nn.Identity()
+        if isinstance(self.conv, (nn.Conv2d, nn.Conv3d)):
+            nn.init.normal_(self.conv.weight, std=in_channels**-0.5)
+            nn.init.zeros_(cast(Tensor, self.conv.bias))
         self._factors = [float(step) for step in stride]
         self._mode = _LINEAR[dims] if width else "nearest"
 

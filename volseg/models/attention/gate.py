@@ -11,7 +11,7 @@ _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class AttentionGate(nn.Module):
-    """Weights each voxel of a skip x by what the map g from below says of it (eq. 1 and 2):
+    """Weights each voxel of a skip x by what the map g from below says of it (eq. 1 and 2).
 
         alpha = sigmoid(psi(relu(W_x x + W_g g + b_g)) + b_psi)
 
@@ -32,6 +32,6 @@ class AttentionGate(nn.Module):
         return skip * self.weights(skip, gating)
 
     def weights(self, skip: Tensor, gating: Tensor) -> Tensor:
-        """alpha [B, 1, ...] in (0, 1)."""
+        """The factor alpha [B, 1, ...] in (0, 1)."""
         mixed = self.activation(self.skip(skip) + self.gating(gating))
         return cast(Tensor, self.psi(mixed).sigmoid())

@@ -14,6 +14,9 @@ class PlainEncoder(EncoderStep):
     """X[0,0] = H(image), X[i,0] = H(D(X[i-1,0])), where D is max pooling (Zhou et al. 2020, eq. 1)."""
 
     name: Literal["plain"] = "plain"
+    downsample: Literal["max", "strided"] = "max"
+    """`strided`: the first convolution of a level has the stride in place of max pooling, as in nnU-Net (Isensee et al.
+    2021) and MONAI's AttentionUnet."""
 
     @property
     def most_levels(self) -> int:
@@ -22,20 +25,22 @@ class PlainEncoder(EncoderStep):
 
     def build(self, in_channels: int, plan: LevelPlan) -> Encoder:
         """The encoder; its widths are those of the architecture."""
+        strided = self.downsample == "strided"
         widths = plan.widths[: plan.levels]
         strides = ((1,) * plan.dimensions, *plan.strides[: plan.levels - 1])
+        ones = ((1,) * plan.dimensions,) * plan.levels
         inputs = chain([in_channels], widths)
         stages = [
-            PlainStage(ConvBlock(plan.style, channels, width, kernel), stride)
-            for channels, width, kernel, stride in zip(
-                inputs, widths, plan.kernel_sizes, strides, strict=False
+            PlainStage(ConvBlock(plan.style, channels, width, kernel, stride if strided else None), pooled)
+            for channels, width, kernel, stride, pooled in zip(
+                inputs, widths, plan.kernel_sizes, strides, ones if strided else strides, strict=False
             )
         ]
         return Encoder(nn.ModuleList(stages), widths, strides)
 
 
 class PlainStage(nn.Module):
-    """Max pooling by the stride, then a block."""
+    """Max pooling by the stride, unless the block has one of its own, then the block."""
 
     def __init__(self, block: ConvBlock, stride: tuple[int, ...]) -> None:
         super().__init__()
@@ -43,5 +48,5 @@ class PlainStage(nn.Module):
         self.block = block
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C_in, ...] to [B, width, ...], extents divided by the stride."""
+        """[B, C_in, ...] to [B, width, ...], extents divided by the stride; strided convolutions round up, pooling rounds down."""
         return self.block(self.pool(x))
