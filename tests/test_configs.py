@@ -1,12 +1,15 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from volseg.config import Config, check_overrides, dump_config, load_config
 from volseg.errors import ConfigError
+from volseg.pretrain.settings import PretrainConfig
 from volseg.train.settings import TrainConfig
 
 ROOT = Path(__file__).parents[1]
+SCHEMAS = {"train": TrainConfig, "pretrain": PretrainConfig}
 ALL = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
@@ -16,10 +19,11 @@ def test_there_are_configs():
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
 def test_every_shipped_config_loads_and_survives_a_round_trip(path, tmp_path):
-    config = load_config(path, TrainConfig)
+    schema = SCHEMAS[yaml.safe_load(path.read_text())["kind"]]
+    config = load_config(path, schema)
     copy = tmp_path / "copy.yaml"
     copy.write_text(dump_config(config))
-    assert load_config(copy, TrainConfig) == config
+    assert load_config(copy, schema) == config
 
 
 def test_all_mistakes_are_told_at_once_with_suggestions(tmp_path):

@@ -51,6 +51,7 @@ LAYERS = {
             "volseg.cases",
             "volseg.check",
             "volseg.plan",
+            "volseg.pretrain",
             "volseg.train",
             "volseg.evaluate",
             "volseg.report",

@@ -42,6 +42,18 @@ def load_config(path: Path, schema: type[ConfigT], overrides: Sequence[str] = ()
     return check_config(document, schema, source=str(path))
 
 
+def override_config(config: ConfigT, overrides: Sequence[str], *, source: str) -> ConfigT:
+    """A configuration with overrides applied, checked again; `source` names it in messages.
+
+    Raises:
+        ConfigError: any field is wrong now; the message lists every mistake.
+    """
+    document = config.model_dump(mode="json")
+    for override in overrides:
+        _apply_override(document, override)
+    return check_config(document, type(config), source=source)
+
+
 def check_overrides(overrides: Sequence[str], schema: type[Config]) -> None:
     """Refuse overrides of settings that a schema does not have, before there is a file to change.
 

@@ -56,6 +56,36 @@ def test_a_halo_gives_the_outermost_voxels_context_on_both_sides():
     assert max(tile.stop[2] for tile in tiles) == 8
 
 
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(2, 16), overlaps)
+@settings(max_examples=50, deadline=None)
+def test_tiles_that_keep_to_a_grid_cover_the_volume_without_a_tile_too_many(extent, tile, multiple, overlap):
+    tile = max(tile, multiple)
+    tiles = plan_tiles((1, extent, 1), (1, tile, 1), overlap=overlap, step_multiples=(1, multiple, 1))
+    starts = [box.start[1] for box in tiles]
+    steps = np.diff(starts)
+    assert starts[0] == 0
+    assert starts[-1] < extent <= starts[-1] + tile
+    assert all(start % multiple == 0 for start in starts)
+    if len(steps):
+        assert steps.min() == steps.max() <= max(multiple, round(tile * (1 - overlap), 9))
+        longest = max(multiple, int(tile * (1 - overlap) + 1e-9) // multiple * multiple)
+        assert (len(starts) - 2) * longest + tile < extent, "one tile fewer would not do"
+
+
+def test_a_box_grown_by_margins_reads_what_lies_around_it():
+    array = np.arange(2 * 6 * 5).reshape(1, 2, 6, 5)
+    box = Tile((0, 2, 4), (2, 4, 6), (2, 6, 5)).grown((0, 2, 3))
+    assert (box.start, box.stop, box.shape) == ((0, 0, 1), (2, 6, 9), (2, 6, 5))
+    mirrored = np.pad(array, [(0, 0), (0, 0), (0, 0), (0, 4)], mode="reflect")
+    assert np.array_equal(read_tile(array, box), mirrored[..., 1:])
+
+
+@pytest.mark.parametrize(("tile", "halo"), [(4, 0), (12, 1)])
+def test_a_grid_coarser_than_the_tiles_or_with_a_halo_is_refused(tile, halo):
+    with pytest.raises(ConfigError, match=r"multiples of \(1, 8, 1\) voxels"):
+        plan_tiles((9, 90, 9), (9, tile, 9), overlap=0, halo_voxels=(0, halo, 0), step_multiples=(1, 8, 1))
+
+
 @given(extents, tile_extents, overlaps, st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
 def test_reading_mirrors_as_numpy_does(shape, tile_voxels, overlap, seed):

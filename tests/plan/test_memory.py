@@ -34,6 +34,22 @@ def test_one_run_tells_the_peak_of_all_patches(architecture, patch, half):
     assert per_voxel * prod(patch) * 3 == pytest.approx(peak, rel=0.05)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_network_whose_logits_are_smaller_is_told_patch_by_patch(dims):
+    shape = NetworkShape(UNetPlusPlus(dimensions=dims, widths=(8, 16), padding="valid"), 1, 3)
+    small, large = ((18,) * dims + (1,))[:3], ((58,) * dims + (1,))[:3]
+    with torch.device("meta"):
+        network = shape.architecture.build(1, 3).train()
+    for patch in (small, large):
+        peak = memory._peak_bytes(network, shape, patch[:dims], 1024)
+        _, per_voxel, _ = memory._step_bytes(shape, patch[:dims])
+        assert per_voxel * prod(patch) * 1024 == pytest.approx(peak)
+    grown = training_bytes(shape, large, 8, device="cuda") - memory.FIXED_BYTES["cuda"]
+    assert grown > 1.2 * prod(large) / prod(small) * (
+        training_bytes(shape, small, 8, device="cuda") - memory.FIXED_BYTES["cuda"]
+    ), "the share of the margins falls"
+
+
 class Plain(Architecture):
     """A single convolution."""
 

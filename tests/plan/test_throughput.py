@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.plan.fingerprints import KINDS, Imagined
+from volseg.models.unet import UNet
 from volseg.package import TileInfo
 from volseg.plan.planner import plan_training
 from volseg.plan.request import PlanRequest
@@ -75,6 +76,17 @@ def test_prediction_of_a_case_follows_tiles_and_views():
     assert 2 < surroundings(lapped, fingerprint, 1.0).case / one.case < 8
     assert one.held_out == 27  # of 131 in five folds
     assert one.end == pytest.approx(27 * one.case)
+
+
+def test_tiles_whose_logits_are_smaller_are_as_many_as_their_logits_need():
+    config = small()
+    architecture = UNet(widths=(4, 4), padding="valid", norm="none")
+    tile = TileInfo(tile_voxels=(26, 26, 26), overlap=0.0)
+    valid = config.model_copy(update={"architecture": architecture, "tile": tile, "mirror_axes": ()})
+    smaller = TileInfo(tile_voxels=(10, 10, 10), overlap=0.0)
+    padded = valid.model_copy(update={"tile": smaller, "architecture": UNet(widths=(4, 4))})
+    found = surroundings(valid, KINDS["hippocampus"], 1.0).case
+    assert found == pytest.approx(surroundings(padded, KINDS["hippocampus"], 1.0).case * 26**3 / 10**3)
 
 
 def test_preparation_follows_cases_voxels_and_channels():

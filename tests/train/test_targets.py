@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from volseg.labels import ChannelRule, Label, LabelRegion, LabelTable
-from volseg.train.targets import TargetCode, channel_rule, widened
+from volseg.train.targets import TargetCode, answered, channel_rule, widened
 
 TABLE = LabelTable(
     (Label(1, "core", (1, 2, 3)), Label(2, "oedema", (1, 2, 3)), Label(7, "active", (1, 2, 3)))
@@ -19,6 +19,11 @@ def test_labels_become_one_channel_each_background_first():
     assert target.one_hot.dtype == torch.float32
     assert torch.equal(target.one_hot.argmax(1), LABELS)
     assert torch.equal(target.one_hot.sum(1), torch.ones(LABELS.shape))
+
+
+def test_what_has_logits_is_all_but_the_margins():
+    assert torch.equal(answered(LABELS, (1, 0, 3)), LABELS[:, 1:4, :, 3:4])
+    assert torch.equal(answered(LABELS, (0, 0, 0)), LABELS)
 
 
 def test_regions_become_one_channel_each_by_value():

@@ -22,6 +22,7 @@ from volseg.cli.models import models
 from volseg.cli.pacs import pacs_app
 from volseg.cli.plan import plan
 from volseg.cli.predict import predict
+from volseg.cli.pretrain import pretrain
 from volseg.cli.train import train
 from volseg.errors import VolsegError
 
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (predict, inspect, convert, check, plan, train, evaluate, info, models, doctor):
+for verb in (predict, inspect, convert, check, plan, pretrain, train, evaluate, info, models, doctor):
     app.command()(verb)
 app.add_typer(pacs_app)
 

@@ -197,12 +197,12 @@ class NnunetRaw(Dataset):
         """The files of imagesTr by case and channel."""
         images: dict[str, dict[int, Path]] = {}
         for name, path in self._files("imagesTr").items():
-            match = _NUMBERED.fullmatch(name)
-            if match is None:
+            numbered = numbered_channel(name)
+            if numbered is None:
                 raise InputError(
                     f"{path}: its name does not end in a channel number such as _0000, as nnU-Net's images do."
                 )
-            images.setdefault(match["case"], {})[int(match["channel"])] = path
+            images.setdefault(numbered[0], {})[numbered[1]] = path
         return images
 
     def _listed_case(self, name: str, entry: Any) -> Case:
@@ -218,6 +218,12 @@ class NnunetRaw(Dataset):
             )
         paths = tuple(self.root / PurePosixPath(str(image)) for image in cast(list[Any], images))
         return Case(name, paths, self.root / PurePosixPath(label))
+
+
+def numbered_channel(name: str) -> tuple[str, int] | None:
+    """Case and channel of a file name without its ending, such as "liver_001_0000"; None where it has no number."""
+    match = _NUMBERED.fullmatch(name)
+    return None if match is None else (match["case"], int(match["channel"]))
 
 
 def _listed(folder: Path, ending: str) -> Iterator[Path]:

@@ -36,8 +36,11 @@ def source(cases, phantom_config):
     return make
 
 
-def sampler_of(cases, patch=(6, 8, 4), augment=STILL, weights=(1.0, 1.0), around=0, seed=0, **fields):
-    return PatchSampler(cases, patch, SamplingConfig(**fields), augment, weights, around, seed)
+def sampler_of(
+    cases, patch=(6, 8, 4), augment=STILL, weights=(1.0, 1.0), around=0, seed=0, margins=(0, 0, 0), **fields
+):
+    sampling = SamplingConfig(**fields)
+    return PatchSampler(cases, patch, sampling, augment, weights, around, seed, margins=margins)
 
 
 def drawn(source, first=3, last=6):
@@ -218,6 +221,46 @@ def test_a_still_patch_is_a_cut_of_the_volume_and_lies_inside(cases):
         patch, _ = sampler_of(cases[:1], (6, 5, 4), foreground_fraction=step % 2).patch(step, 0)
         windows = np.lib.stride_tricks.sliding_window_view(image[0], (6, 5, 4))
         assert (windows == patch[0].numpy()).all(axis=(3, 4, 5)).sum() == 1
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_margins_reach_beyond_the_case_and_what_is_answered_for_stays_inside(cases, fraction):
+    """Otherwise the outermost voxels would never be trained."""
+    image, labels = cases[0].image[:], cases[0].labels[:]
+    margins, answered = (4, 2, 9), (3, 4, 2)
+    patch = tuple(extent + 2 * margin for extent, margin in zip(answered, margins, strict=True))
+    sampler = sampler_of(cases[:1], patch, margins=margins, foreground_fraction=fraction)
+    padded, classes = (
+        np.pad(array, [(0, 0)] * (array.ndim - 3) + [(m, m) for m in margins], mode="reflect")
+        for array in (image, labels)
+    )
+    windows = np.lib.stride_tricks.sliding_window_view(padded[0], patch)
+    hits = np.zeros(labels.shape, int)
+    for step in range(150):
+        drawn, truth = sampler.patch(step, 0)
+        (found,) = np.argwhere((windows == drawn[0].numpy()).all(axis=(3, 4, 5)))
+        assert np.array_equal(
+            truth, classes[tuple(slice(f, f + n) for f, n in zip(found, patch, strict=True))]
+        )
+        box = tuple(slice(f, f + n) for f, n in zip(found, answered, strict=True))
+        assert fraction == 0 or labels[box].any()
+        hits[box] += 1
+    faces = [hits.take(side, axis) for axis in range(3) for side in (0, -1)]
+    assert fraction == 1 or all(face.any() for face in faces)
+
+
+def test_a_patch_that_is_looked_up_is_mirrored_in_its_margins_as_a_cut_is(cases):
+    """A spatial change of nothing, taken through the look-up instead of as a cut."""
+    margins, patch = (4, 2, 9), (11, 8, 20)
+    still = {"rotation_degrees": 0, "scale": (1, 1), "axis_scale": 0, "elastic_mm": 0}
+    looking_up = AugmentConfig(spatial_probability=1, intensity_probability=0, **still)
+    whole = np.pad(cases[0].image[:], [(0, 0), *((m, m) for m in margins)], mode="reflect")[0]
+    windows = np.lib.stride_tricks.sliding_window_view(whole, patch)
+    for seed in range(6):
+        raw = sampler_of(cases[:1], patch, looking_up, margins=margins, seed=seed).raw(0, 0)
+        assert raw.patch_map.flips is None
+        image, _ = raw.augmented(looking_up, CPU)
+        assert np.abs(windows - image[0].numpy()).max(axis=(3, 4, 5)).min() < 1e-4
 
 
 def test_a_volume_smaller_than_the_patch_is_centred_and_mirrored(cases):

@@ -60,7 +60,7 @@ def pair_annotations(root: Path) -> Pairing:
     ]
     return Pairing(
         pairs=tuple(
-            Pair(volume, found[volume.key][0], _source(volume, summaries, root))
+            Pair(volume, found[volume.key][0], smallest_source(volume, summaries, root))
             for volume in sorted(volumes, key=lambda volume: volume.key)
             if len(found.get(volume.key, ())) == 1
         ),
@@ -101,7 +101,14 @@ def _why_not(
     return f"refers to the series {' and '.join(annotation.series) or '(by its images)'}, which is not there"
 
 
-def _source(volume: SeriesSummary, summaries: Sequence[SeriesSummary], root: Path) -> Path:
+def smallest_source(volume: SeriesSummary, summaries: Sequence[SeriesSummary], root: Path) -> Path:
+    """The smallest folder that holds all files of a volume's series; the root where they are in archives or have no UID.
+
+    Args:
+        volume: one line of an index.
+        summaries: the whole index.
+        root: what was indexed.
+    """
     same = [other for other in summaries if other.series_uid == volume.series_uid]
     files = [file for other in same for file in (*other.files, *(gone.file for gone in other.dropped))]
     if not volume.series_uid or any(file.member for file in files):

@@ -19,10 +19,19 @@ class TrainLog:
     that time; `dice_<name>` of a validation.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], *, resumed_at: int) -> None:
-        """Open (resumed_at > 0: continue) the log of a run folder; `names` are those of the channels that are scored."""
+    def __init__(
+        self, folder: Path, names: Sequence[str], *, resumed_at: int, further: Sequence[str] = ()
+    ) -> None:
+        """Open (resumed_at > 0: continue) the log of a run folder.
+
+        Args:
+            folder: of the run.
+            names: of the channels that are scored.
+            resumed_at: the last row to keep; 0 begins anew.
+            further: columns of other numbers.
+        """
         self.path = folder / "log.csv"
-        self.columns = [*_COLUMNS, *(f"dice_{name}" for name in names)]
+        self.columns = [*_COLUMNS, *(f"dice_{name}" for name in names), *further]
         kept = [row for row in read_log(self.path) if row["step"] <= resumed_at] if resumed_at else []
         with replacing(self.path) as unfinished, unfinished.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, self.columns)

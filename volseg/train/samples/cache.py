@@ -24,14 +24,14 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from volseg.cases import read_case
+from volseg.cases import read_case, read_image
 from volseg.datasets import Case
 from volseg.errors import InputError, OutputError
 from volseg.geometry import Grid, Shape
 from volseg.preprocess import PreprocessStep, preprocess_volume
 from volseg.resample import resample_label_map
 from volseg.train.samples.places import LabelPlaces, find_places, places_from_arrays, places_to_arrays
-from volseg.volume import AnyArray, LabelMap
+from volseg.volume import AnyArray, LabelMap, Volume
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class CachedCase:
 def build_cache(
     cases: Sequence[Case],
     steps: Sequence[PreprocessStep],
-    label_values: Sequence[int],
+    label_values: Sequence[int] | None,
     folder: Path,
     *,
     workers: int = 1,
@@ -79,7 +79,7 @@ def build_cache(
     Args:
         cases: labelled cases.
         steps: preprocessing, in order.
-        label_values: the values of label indices 1..L-1; index 0 is background.
+        label_values: the values of label indices 1..L-1; index 0 is background. None reads no label map: every index is 0.
         folder: where the case folders go.
         workers: cases prepared at once, each of which is in memory as a whole.
 
@@ -141,16 +141,20 @@ def _file_state(path: Path) -> list[tuple[str, int, int]]:
 
 
 def _key(
-    case: Case, steps: Sequence[PreprocessStep], label_values: Sequence[int], state: Callable[[Path], Any]
+    case: Case,
+    steps: Sequence[PreprocessStep],
+    label_values: Sequence[int] | None,
+    state: Callable[[Path], Any],
 ) -> str:
-    files = [state(path) for path in case.files]
+    files = [state(path) for path in (case.images if label_values is None else case.files)]
     reading = [len(case.images), list(case.series), sorted(case.remap.items())]
-    making = [[step.model_dump(mode="json") for step in steps], list(label_values)]
+    values = None if label_values is None else list(label_values)
+    making = [[step.model_dump(mode="json") for step in steps], values]
     return hashlib.sha256(json.dumps([_LAYOUT, files, reading, making]).encode()).hexdigest()[:12]
 
 
 def _write_whole(
-    case: Case, steps: Sequence[PreprocessStep], label_values: Sequence[int], target: Path
+    case: Case, steps: Sequence[PreprocessStep], label_values: Sequence[int] | None, target: Path
 ) -> None:
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     try:
@@ -169,11 +173,9 @@ def _write_whole(
 
 
 def _write_case(
-    case: Case, steps: Sequence[PreprocessStep], label_values: Sequence[int], folder: Path
+    case: Case, steps: Sequence[PreprocessStep], label_values: Sequence[int] | None, folder: Path
 ) -> None:
-    volume, label_map = read_case(case)
-    image = preprocess_volume(volume, steps)
-    indices = label_indices(resample_label_map(label_map, image.grid), label_values)
+    image, indices = _prepared(case, steps, label_values)
     places = places_to_arrays(find_places(indices))
     record = {"id": case.id, "shape": image.grid.shape, "affine": image.grid.affine.tolist()}
     try:
@@ -184,6 +186,18 @@ def _write_case(
             f"{folder.parent}: case {case.id} cannot be kept there ({error}); {free / 1e6:.0f} MB are free, and it takes up to "
             f"{(image.array.nbytes + indices.nbytes) / 1e6:.0f} MB. Free some space, or choose another folder by --output."
         ) from error
+
+
+def _prepared(
+    case: Case, steps: Sequence[PreprocessStep], label_values: Sequence[int] | None
+) -> tuple[Volume, npt.NDArray[np.uint8]]:
+    """The image on the model's grid and its label indices; without label values these are all 0."""
+    if label_values is None:
+        image = preprocess_volume(read_image(case), steps)
+        return image, np.zeros(image.grid.shape, np.uint8)
+    volume, label_map = read_case(case)
+    image = preprocess_volume(volume, steps)
+    return image, label_indices(resample_label_map(label_map, image.grid), label_values)
 
 
 def _write_files(

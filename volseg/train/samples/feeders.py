@@ -56,6 +56,17 @@ def make_feeder(
     return kind(sampler, workers, pin=device.type == "cuda")
 
 
+def open_feeder(
+    where: Where | Literal["auto"], sampler: PatchSampler, workers: int, device: torch.device
+) -> Feeder:
+    """The feeder that the settings name, for a network on a device; "auto" measures which is fastest."""
+    if where == "auto":
+        return choose_feeder(sampler, workers, device)
+    if where == "device":
+        return RawFeeder(sampler, workers, device)
+    return make_feeder(where, sampler, workers, device)
+
+
 class _ThreadPool:
     """Threads that compute on one core each, so that sums do not depend on how many cores there are."""
 

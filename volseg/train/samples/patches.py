@@ -9,8 +9,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from volseg.geometry import Shape
 from volseg.train.samples.cache import CachedCase
-from volseg.train.samples.feeders import Feeder, RawFeeder, choose_feeder, make_feeder
+from volseg.train.samples.feeders import Feeder, open_feeder
 from volseg.train.samples.sampling import PatchSampler
 from volseg.train.settings import TrainConfig
 
@@ -42,6 +43,7 @@ class BatchSource:
         *,
         device: torch.device,
         rank: int = 0,
+        margins: Shape = (0, 0, 0),
     ) -> None:
         """Take the cases.
 
@@ -51,6 +53,7 @@ class BatchSource:
             label_count: L, background counted.
             device: where the network is.
             rank: of this process among those that train together.
+            margins: voxels on each face of a patch that the network gives no logits for.
 
         Raises:
             ConfigError: the sampling names an unknown label, or neighbour slices are asked for with 3D patches.
@@ -59,7 +62,7 @@ class BatchSource:
         """How long the caller waited for batches so far."""
         self._config = config
         self._device = device
-        self._sampler = PatchSampler.of(config, cases, label_count, rank)
+        self._sampler = PatchSampler.of(config, cases, label_count, rank, margins)
         self._feeder: Feeder | None = None
 
     @property
@@ -82,7 +85,9 @@ class BatchSource:
             return
         started = time.perf_counter()
         if self._feeder is None:
-            self._feeder = self._start()
+            self._feeder = open_feeder(
+                self._config.augment.where, self._sampler, self._config.workers, self._device
+            )
         size = self._config.batch_size
         groups = [(step, tuple(range(micro * size, (micro + 1) * size))) for step, micro in places]
         ready = self._feeder.feed(groups)
@@ -112,11 +117,3 @@ class BatchSource:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _start(self) -> Feeder:
-        where, workers = self._config.augment.where, self._config.workers
-        if where == "auto":
-            return choose_feeder(self._sampler, workers, self._device)
-        if where == "device":
-            return RawFeeder(self._sampler, workers, self._device)
-        return make_feeder(where, self._sampler, workers, self._device)

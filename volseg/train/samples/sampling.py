@@ -53,12 +53,23 @@ class PatchSampler:
     slices_around: int = 0
     seed: int = 0
     rank: int = 0
+    views: int = 1
+    """So many patches, one after the other, show the same place, each changed in its own way."""
+    view_shift: float = 0.0
+    """Each of several views lies up to this part of a patch from the place, along each axis."""
+    margins: Shape = (0, 0, 0)
+    """Voxels on each face of a patch that the network gives no logits for; they may lie outside the case."""
 
     @classmethod
     def of(
-        cls, config: TrainConfig, cases: Sequence[CachedCase], label_count: int, rank: int
+        cls,
+        config: TrainConfig,
+        cases: Sequence[CachedCase],
+        label_count: int,
+        rank: int,
+        margins: Shape = (0, 0, 0),
     ) -> "PatchSampler":
-        """As the configuration says.
+        """As the configuration says, for a network with these margins.
 
         Raises:
             ConfigError: a label weight for a label that is not there, or neighbour slices for 3D patches.
@@ -71,16 +82,22 @@ class PatchSampler:
             )
         weights = label_weights(config, label_count)
         return cls(
-            cases, config.patch_voxels, config.sampling, config.augment, weights, around, config.seed, rank
-        )
+            cases, config.patch_voxels, config.sampling, config.augment, weights, around, config.seed, rank,
+            margins=margins,
+        )  # fmt: skip
 
     def raw(self, step: int, index: int) -> RawPatch:
         """The index-th patch of a step, read but not yet changed."""
         seed = (self.seed, step, index, self.rank)
-        rng = np.random.default_rng(seed)
-        case = self.cases[int(rng.integers(len(self.cases)))]
+        rng = place_rng = np.random.default_rng(seed)
+        if self.views > 1:
+            place_rng = np.random.default_rng((self.seed, step, index // self.views, self.rank, 2))
+        case = self.cases[int(place_rng.integers(len(self.cases)))]
         patch_map = draw_patch_map(self.patch_voxels, case.grid.spacing_mm, self.augment, rng)
-        centre = self._centre(case, rng)
+        shift = 0.0
+        if self.view_shift > 0:
+            shift = rng.uniform(-self.view_shift, self.view_shift, 3) * self.patch_voxels
+        centre = self._centre(case, place_rng, shift)
         start, extents = patch_map.box(centre)
         around = np.array([0, 0, self.slices_around])
         first, shape = np.array(start) - around, np.array(extents) + 2 * around
@@ -97,19 +114,21 @@ class PatchSampler:
         """The index-th patch of a step: image [C, I, J, K] float32 and label indices [I, J, K] uint8."""
         return self.raw(step, index).augmented(self.augment, torch.device("cpu"))
 
-    def _centre(self, case: CachedCase, rng: Generator) -> FloatArray:
+    def _centre(self, case: CachedCase, rng: Generator, shift: FloatArray | float = 0.0) -> FloatArray:
         """A voxel of a label by chance, else any place; moved so that the patch stays inside where it fits.
 
-        The patch begins on a voxel, so that without a spatial change it is a cut.
+        Of a network whose logits are smaller than its input it is their part of the patch that stays inside: the margins
+        reach beyond the case, mirrored, or its outermost voxels would never be trained. The patch begins on a voxel, so
+        that without a spatial change it is a cut.
         """
-        shape, patch = np.array(case.shape), np.array(self.patch_voxels)
+        shape, patch = np.array(case.shape), np.array(self.patch_voxels) - 2 * np.array(self.margins)
         wanted = None
         if rng.random() < self.sampling.foreground_fraction:
             wanted = self._label_voxel(case, rng)
         if wanted is None:
             wanted = rng.uniform(0, shape - 1)
         room = shape - patch
-        start = np.rint(wanted - (patch - 1) / 2)
+        start = np.rint(wanted + shift - (patch - 1) / 2)
         start = np.where(room >= 0, np.clip(start, 0, np.maximum(room, 0)), np.floor(room / 2))
         return start + (patch - 1) / 2
 
