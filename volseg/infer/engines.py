@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from volseg.errors import ConfigError, DeviceError, IntensityError, PackageError
+from volseg.infer.sliding import check_tile
 from volseg.models import MODELS
 from volseg.models.extents import ExtentRule
 from volseg.package import Package
@@ -30,7 +31,7 @@ class Engine:
     """A network on a device, ready for tiles.
 
     Args:
-        module: the network in evaluation mode.
+        module: the network in evaluation mode; its `extents` say what it takes and gives.
         dimensions: 2 (tiles one voxel thick along K) or 3.
         tile_voxels: extents of a tile; decides how many go into one batch.
         mirror_axes: average the logits over the flips of these array axes.
@@ -47,6 +48,7 @@ class Engine:
         device: torch.device,
     ) -> None:
         self.device = device
+        self.extents = cast(ExtentRule, module.extents)
         self._module, self._dimensions = module.to(device), dimensions
         self._flips = _flips(mirror_axes)
         self.tiles_per_batch = max(1, _BATCH_VOXELS[device.type] // prod(tile_voxels))
@@ -54,7 +56,7 @@ class Engine:
             keep_memory_mapped()
 
     def __call__(self, tiles: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Logits [B, N, I, J, K] of tiles [B, C, I, J, K]; K is 1 for a 2D network.
+        """Logits [B, N, I, J, K], less the network's margins, of tiles [B, C, I, J, K]; K is 1 for a 2D network.
 
         When CUDA memory runs out, batches are halved, then the work moves to the CPU for good; both are logged.
 
@@ -193,6 +195,10 @@ def _check_tile(package: Package, module: nn.Module, dimensions: int) -> None:
         raise PackageError(
             f"{package.source}: tiles of {tile} do not suit the network, whose next larger ones have {fitting}."
         )
+    try:
+        check_tile(package.info.tile, rule)
+    except ConfigError as error:
+        raise PackageError(f"{package.source}: {error}") from None
 
 
 def _flips(axes: Sequence[int]) -> list[list[int]]:

@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from volseg.errors import PackageError
+from volseg.errors import ConfigError, PackageError
 from volseg.infer.engines import Engine, package_engine
+from volseg.infer.sliding import TilePlacing
+from volseg.models.extents import ExtentRule
 from volseg.package import ModelInfo, Package
 from volseg.package.archive import TEMPLATE
 
@@ -26,10 +28,27 @@ _SHARED = ("channels", "preprocess", "tile", "labels", "regions", "locate", "loc
 
 
 class Ensemble:
-    """Engines whose logits are averaged; the weights of all are held, the activations of one at a time."""
+    """Engines whose logits are averaged; the weights of all are held, the activations of one at a time.
+
+    Raises:
+        ConfigError: the networks give back different parts of a tile, or tiles may move by different steps.
+    """
 
     def __init__(self, engines: Sequence[Engine]) -> None:
         self._engines = tuple(engines)
+        first, *others = (TilePlacing.of(engine.extents) for engine in self._engines)
+        for other in others:
+            if other != first:
+                raise ConfigError(
+                    "the networks of an ensemble do not answer for the same voxels of a tile: found margins of "
+                    f"{list(first.margins)} and {list(other.margins)} voxels, and tiles that start at multiples of "
+                    f"{list(first.step_multiples)} and {list(other.step_multiples)}. Use one of them alone."
+                )
+
+    @property
+    def extents(self) -> ExtentRule:
+        """What tiles the first network takes; where their logits are smaller, all agree."""
+        return self._engines[0].extents
 
     @property
     def tiles_per_batch(self) -> int:
@@ -67,7 +86,12 @@ def load_ensemble(packages: Sequence[Package], *, device: str = "auto", head: in
         PackageError: the packages differ in what a network sees or in what it finds, or one does not fit together.
     """
     _check_alike(packages)
-    return Ensemble([package_engine(package, device=device, head=head) for package in packages])
+    engines = [package_engine(package, device=device, head=head) for package in packages]
+    try:
+        return Ensemble(engines)
+    except ConfigError as error:
+        sources = " and ".join(str(package.source) for package in packages)
+        raise PackageError(f"{sources} cannot answer as one: {error}") from None
 
 
 def shared_postprocess(packages: Sequence[Package]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:

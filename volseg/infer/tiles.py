@@ -2,6 +2,9 @@
 
 The overlap-tile strategy of Ronneberger et al. 2015 (U-Net, figure 2): what a tile sees beyond the volume is the volume
 mirrored at its border. A volume smaller than the tile lies in the middle of one tile.
+
+A network of convolutions that do not pad gives logits for the middle of its input alone. Its tiles are planned as boxes of
+logits; what it sees of each is that box grown by the network's margins.
 """
 
 from collections.abc import Sequence
@@ -45,9 +48,20 @@ class Tile:
         stops = [part.stop - offset for part, offset in zip(inside, self.start, strict=True)]
         return _slices(starts, stops)
 
+    def grown(self, margins: Triple) -> "Tile":
+        """The box with this many voxels more on each face: what a network sees to answer for the box."""
+        start = [first - margin for first, margin in zip(self.start, margins, strict=True)]
+        stop = [last + margin for last, margin in zip(self.stop, margins, strict=True)]
+        return replace(self, start=_triple(start), stop=_triple(stop))
+
 
 def plan_tiles(
-    shape: Triple, tile_voxels: Triple, *, overlap: float, halo_voxels: Triple = (0, 0, 0)
+    shape: Triple,
+    tile_voxels: Triple,
+    *,
+    overlap: float,
+    halo_voxels: Triple = (0, 0, 0),
+    step_multiples: Triple = (1, 1, 1),
 ) -> list[Tile]:
     """Tiles that cover a volume, with starts spread evenly, the first axis slowest so that its slabs finish early.
 
@@ -57,9 +71,12 @@ def plan_tiles(
         overlap: fraction of a tile in [0, 1) shared with its neighbour, at least.
         halo_voxels: mirrored context beyond each face of the volume, so that its outermost voxels are not at a
             tile's edge. Where the volume is smaller than the tile the rest of the tile is such context anyway.
+        step_multiples: along an axis where this is more than 1 the tiles start at 0 and multiples of it, and the last may
+            reach beyond the volume: for networks whose answer depends on where their pooling begins. No halo there.
 
     Raises:
-        ConfigError: an extent below 1, a halo of half a tile or more, or an overlap outside [0, 1).
+        ConfigError: an extent below 1, a halo of half a tile or more, an overlap outside [0, 1), or tiles smaller than the
+            multiples by which they move.
     """
     _check_triple("shape", shape, least=1)
     _check_triple("tile_voxels", tile_voxels, least=1)
@@ -72,7 +89,19 @@ def plan_tiles(
         raise ConfigError(
             f"the overlap of tiles is {overlap}; expected a fraction of a tile, 0 <= overlap < 1."
         )
-    starts = [_axis_starts(shape[n], tile_voxels[n], overlap, halo_voxels[n]) for n in range(3)]
+    _check_triple("step_multiples", step_multiples, least=1)
+    rows = list(zip(shape, tile_voxels, halo_voxels, step_multiples, strict=True))
+    if any(multiple > 1 and (tile < multiple or halo) for _, tile, halo, multiple in rows):
+        raise ConfigError(
+            f"tiles that start at multiples of {step_multiples} voxels cannot leave gaps or have a halo; found tiles of "
+            f"{tile_voxels} with a halo of {halo_voxels}."
+        )
+    starts = [
+        _axis_starts(extent, tile, overlap, halo)
+        if multiple == 1
+        else _aligned_starts(extent, tile, overlap, multiple)
+        for extent, tile, halo, multiple in rows
+    ]
     return [
         Tile((i, j, k), (i + tile_voxels[0], j + tile_voxels[1], k + tile_voxels[2]), shape)
         for i, j, k in product(*starts)
@@ -118,11 +147,23 @@ def tile_weights(tile_voxels: Triple, kind: WeightKind) -> npt.NDArray[np.float3
 
 def _axis_starts(extent: int, tile: int, overlap: float, halo: int) -> list[int]:
     covered = max(extent + 2 * halo, tile)
-    stride = max(1, int(tile * (1 - overlap) + 1e-9))  # 10 * (1 - 0.9) is 0.99999999999999978
+    stride = _stride(tile, overlap)
     span = covered - tile
     gaps = -(-span // stride)
     offset = (extent - covered) // 2
     return [offset + span * n // max(gaps, 1) for n in range(gaps + 1)]
+
+
+def _aligned_starts(extent: int, tile: int, overlap: float, multiple: int) -> list[int]:
+    stride = max(multiple, _stride(tile, overlap) // multiple * multiple)
+    span = max(0, extent - tile)
+    gaps = -(-span // stride)
+    step = -(-span // (max(gaps, 1) * multiple)) * multiple
+    return [step * n for n in range(gaps + 1)]
+
+
+def _stride(tile: int, overlap: float) -> int:
+    return max(1, int(tile * (1 - overlap) + 1e-9))  # 10 * (1 - 0.9) is 0.99999999999999978
 
 
 def _mirrored(start: int, stop: int, extent: int) -> npt.NDArray[np.intp]:
@@ -140,6 +181,10 @@ def _gaussian(extent: int) -> npt.NDArray[np.float64]:
 
 def _slices(starts: Sequence[int], stops: Sequence[int]) -> Slices:
     return slice(starts[0], stops[0]), slice(starts[1], stops[1]), slice(starts[2], stops[2])
+
+
+def _triple(numbers: Sequence[int]) -> Triple:
+    return numbers[0], numbers[1], numbers[2]
 
 
 def _check_triple(name: str, triple: Triple, *, least: int) -> None:

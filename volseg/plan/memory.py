@@ -1,19 +1,16 @@
 """What one training step holds in memory, found without a device: the step runs on tensors that have no data."""
 
-import weakref
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from volseg.errors import ConfigError
 from volseg.models import Architecture
 from volseg.models.extents import ExtentRule
+from volseg.models.live_bytes import LiveBytes
 from volseg.train.losses.heads import training_loss
 from volseg.train.settings import LossConfig
 from volseg.train.targets import Target
@@ -60,11 +57,12 @@ def training_bytes(
 
     (parameters x (weights + optimiser states + average) + peak of the step's own tensors) x SLACK + FIXED_BYTES. The peak
     of the step (activations kept for the backward pass, logits, gradients) is proportional to the voxels of a batch but
-    for the gradients of the weights, so one run tells it for every patch whose extents suit the network.
+    for the gradients of the weights, so one run tells it for every patch whose extents suit the network. Of a network
+    whose logits are smaller than its input it is not, and each patch takes a run of its own.
 
     Args:
         shape: the network and its precision.
-        patch_voxels: extents of a patch; multiples of the network's divisors. A last extent of 1 is left out in 2D.
+        patch_voxels: extents of a patch, which suit the network. A last extent of 1 is left out in 2D.
         batch_size: patches at once.
         optimizer: AdamW keeps two states per weight, SGD one.
         device: what the fixed part is of.
@@ -72,7 +70,9 @@ def training_bytes(
     Raises:
         ConfigError: the architecture cannot be run without data.
     """
-    fixed, per_voxel, parameters = _step_bytes(shape)
+    rule = _rule(shape)
+    patch = patch_voxels[: len(rule.margins)] if any(rule.margins) else None
+    fixed, per_voxel, parameters = _step_bytes(shape, patch)
     kept = parameters * _PARAMETER_BYTES * (2 + _STATES[optimizer])
     step = fixed + per_voxel * prod(patch_voxels) * batch_size
     return round((kept + step) * SLACK[device]) + FIXED_BYTES[device]
@@ -83,16 +83,24 @@ def parameter_count(shape: NetworkShape) -> int:
     return _step_bytes(shape)[2]
 
 
-@lru_cache(maxsize=512)
-def _step_bytes(shape: NetworkShape) -> tuple[float, float, int]:
-    """(bytes whatever the extents, bytes per voxel of a batch, number of parameters)."""
+@lru_cache(maxsize=4)
+def _network(shape: NetworkShape) -> torch.nn.Module:
     with torch.device("meta"):
         network = shape.architecture.build(shape.in_channels, shape.out_channels)
-    dtype = torch.bfloat16 if shape.half else torch.float32
-    network = network.to(dtype).train()
-    rule = cast(ExtentRule, network.extents)
+    return network.to(torch.bfloat16 if shape.half else torch.float32).train()
+
+
+@lru_cache(maxsize=512)
+def _rule(shape: NetworkShape) -> ExtentRule:
+    return cast(ExtentRule, _network(shape).extents)
+
+
+@lru_cache(maxsize=512)
+def _step_bytes(shape: NetworkShape, patch_voxels: tuple[int, ...] | None = None) -> tuple[float, float, int]:
+    """(bytes whatever the extents, bytes per voxel of a batch, number of parameters), from this patch or a small one."""
+    network, rule = _network(shape), _rule(shape)
     # Twice the least: an instance norm refuses a single voxel per channel.
-    extents = rule.fitting(tuple(2 * least for least in rule.least))
+    extents = patch_voxels or rule.fitting(tuple(2 * least for least in rule.least))
     # Many patches, so that the activations outweigh the gradients of the weights and set the time of the peak.
     per_voxel = _peak_bytes(network, shape, extents, _MANY) / (prod(extents) * _MANY)
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -106,10 +114,10 @@ def _peak_bytes(network: torch.nn.Module, shape: NetworkShape, extents: tuple[in
     dtype = torch.bfloat16 if shape.half else torch.float32
     images = torch.empty((batch, shape.in_channels, *extents), dtype=dtype, device="meta")
     # The loss takes three axes: a 2D patch is one voxel thick.
-    padded = (*extents, 1)[: max(3, len(extents))]
+    padded = (*_rule(shape).output(extents), 1)[: max(3, len(extents))]
     target = Target(torch.empty((batch, shape.out_channels, *padded), device="meta"), shape.exclusive)
     network.zero_grad(set_to_none=True)
-    with _LiveBytes() as live:
+    with LiveBytes() as live:
         live.start(images, target.one_hot)
         try:
             heads = network(images)
@@ -123,33 +131,3 @@ def _peak_bytes(network: torch.nn.Module, shape: NetworkShape, extents: tuple[in
                 "a configuration of your own."
             ) from error
     return live.peak
-
-
-class _LiveBytes(TorchDispatchMode):
-    """Adds up the bytes of all tensors alive, by their storages, as operations make and drop them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._known: dict[int, Any] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.start(*(leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)))
-        return result
-
-    def start(self, *tensors: Tensor) -> None:
-        """Count these tensors, unless their storages are counted already."""
-        for tensor in tensors:
-            storage = tensor.untyped_storage()
-            key = storage._cdata
-            if key in self._known:
-                continue
-            size = storage.nbytes()
-            self._known[key] = weakref.finalize(storage, self._drop, key, size)
-            self.now += size
-            self.peak = max(self.peak, self.now)
-
-    def _drop(self, key: int, size: int) -> None:
-        del self._known[key]
-        self.now -= size

@@ -12,8 +12,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from volseg.infer.engines import choose_device, keep_memory_mapped
-from volseg.infer.tiles import plan_tiles
+from volseg.infer.sliding import plan_boxes
 from volseg.models import Architecture
+from volseg.models.extents import ExtentRule
 from volseg.package.fingerprint import Fingerprint
 from volseg.plan.spacing import turned
 from volseg.preprocess.spatial import Orient, Respace
@@ -81,6 +82,12 @@ def _forward_flops(
     return counter.get_total_flops()
 
 
+@lru_cache(maxsize=64)
+def _rule(architecture: Architecture) -> ExtentRule:
+    with torch.device("meta"):
+        return cast(ExtentRule, architecture.build(1, 1).extents)
+
+
 def in_channels(config: TrainConfig) -> int:
     """Channels that the network of a configuration takes."""
     return len(config.dataset.channel_names()) * (2 * config.tile.slices_around + 1)
@@ -121,7 +128,7 @@ def surroundings(config: TrainConfig, fingerprint: Fingerprint, step_seconds: fl
     source = prod(axis.median for axis in fingerprint.shape)
     first, second, third = np.maximum(1, np.round(size / (spacing or size))).astype(int).tolist()
     tile = config.tile
-    tiles = len(plan_tiles((first, second, third), tile.tile_voxels, overlap=tile.overlap))
+    tiles = len(plan_boxes((first, second, third), tile, _rule(cast(Hashable, config.architecture))))
     batch = prod(config.patch_voxels) * config.batch_size * config.accumulate
     per_tile = step_seconds * _FORWARD_SHARE * prod(tile.tile_voxels) / batch * 2 ** len(config.mirror_axes)
     voxels = source * _READ_SECONDS + first * second * third * _MAP_SECONDS

@@ -18,8 +18,9 @@ from volseg.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from volseg.train.data import TrainingData
 from volseg.train.distributed import ALONE, Ranks
 from volseg.train.interrupt import PausedError, StopRequest
-from volseg.train.optimise import Plateau, check_extents, learning_rate
+from volseg.train.optimise import Plateau, check_boxes, learning_rate
 from volseg.train.precision import choose_precision
+from volseg.train.pretrained import apply_encoder_weights
 from volseg.train.priors import channel_shares, start_at_shares
 from volseg.train.records.log import Row
 from volseg.train.records.record import Clock, Progress, Recorder, epoch_of
@@ -61,9 +62,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         module = self._build()
         start_at_shares(module, channel_shares(data.training, data.code), exclusive=data.code.exclusive)
-        extents = cast(ExtentRule, module.extents)
-        check_extents("patch_voxels", config.patch_voxels, extents)
-        check_extents("tile.tile_voxels", config.tile.tile_voxels, extents)
+        check_boxes(config, cast(ExtentRule, module.extents))
         architecture = config.architecture
         self.precision, self.precision_reason = choose_precision(
             config.precision, self.device, config.patch_voxels, architecture, in_channels=self._in_channels
@@ -85,6 +84,17 @@ class Trainer:
     def average(self) -> dict[str, Tensor]:
         """The averaged weights by name: what is validated and shipped."""
         return self._stepper.average
+
+    def start_encoder(self, weights: Path) -> str:
+        """Give the encoder trained weights to begin with; before the first step.
+
+        Returns:
+            What was done, in a line; see apply_encoder_weights.
+        """
+        told = apply_encoder_weights(self.module, weights)
+        for name, value in self.module.state_dict().items():
+            self.average[name].copy_(value)
+        return told
 
     def resume(self) -> None:
         """Go on from last.pt of the run folder.
@@ -161,8 +171,9 @@ class Trainer:
     ) -> None:
         config, label_count = self.config, len(self.data.label_values) + 1
         with BatchSource(
-            config, self.data.training, label_count, device=self.device, rank=self.ranks.rank
-        ) as source:
+            config, self.data.training, label_count,
+            device=self.device, rank=self.ranks.rank, margins=self._stepper.margins,
+        ) as source:  # fmt: skip
             batches = source.batches(self.step + 1, config.steps)
             while self.step < config.steps:
                 began, waited = time.monotonic(), source.waited_seconds

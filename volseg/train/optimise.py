@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from volseg.errors import ConfigError
 from volseg.geometry import Shape
+from volseg.infer.sliding import check_tile
 from volseg.models.extents import ExtentRule
-from volseg.train.settings import OptimizerConfig
+from volseg.train.settings import OptimizerConfig, TrainConfig
 
 
 def make_optimizer(module: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:
@@ -79,8 +80,20 @@ def update_average(average: dict[str, Tensor], module: nn.Module, step: int, dec
             average[name].copy_(value)
 
 
+def check_boxes(config: TrainConfig, rule: ExtentRule) -> None:
+    """Refuse patches and tiles that the network cannot take, before any work is done.
+
+    Raises:
+        ConfigError: an extent does not suit the network, or its tiles could not cover a volume; the message gives the
+            extents to use.
+    """
+    check_extents("patch_voxels", config.patch_voxels, rule)
+    check_extents("tile.tile_voxels", config.tile.tile_voxels, rule)
+    check_tile(config.tile, rule)
+
+
 def check_extents(name: str, extents: Shape, rule: ExtentRule) -> None:
-    """Refuse boxes that the network cannot take, before any work is done.
+    """Refuse boxes that the network cannot take.
 
     Args:
         name: the setting that gives the extents, for the message.
@@ -93,4 +106,8 @@ def check_extents(name: str, extents: Shape, rule: ExtentRule) -> None:
     dimensions = len(rule.divisors)
     fitting = (*rule.fitting(extents[:dimensions]), 1)[:3]
     if extents != fitting:
-        raise ConfigError(f"{name} {list(extents)} does not suit the network; use {list(fitting)}.")
+        gives = ""
+        if any(rule.margins):
+            logits = (*rule.output(fitting[:dimensions]), 1)[:3]
+            gives = f", for which it gives logits of {list(logits)}"
+        raise ConfigError(f"{name} {list(extents)} does not suit the network; use {list(fitting)}{gives}.")

@@ -75,7 +75,9 @@ def wrong_convolution(architecture: Architecture, patch_voxels: Shape, in_channe
       axis and p > 0.
 
     The third axis, 2D and 1 x 1 x 1 convolutions and transposed ones with kernel = stride (108 shapes, one and
-    two threads) have no such extents. The extents of every convolution are found by a run on tensors without data.
+    two threads) have no such extents; nor have convolutions without padding, whose input is never smaller than their kernel
+    (the kernel and up to 3 voxels more per axis, one thread). The extents of every convolution are found by a run on tensors
+    without data.
     """
     found: list[str] = []
 

@@ -10,8 +10,9 @@ from volseg.errors import OutputError, few
 from volseg.train.data import absent_labels, load_data
 from volseg.train.distributed import ALONE, Ranks
 from volseg.train.loop import Progress, Trainer
-from volseg.train.outcome.export import export_package
+from volseg.train.outcome.export import ENCODER_NOTE, export_package
 from volseg.train.outcome.scoring import cross_validation_scores
+from volseg.train.pretrained import read_weights
 from volseg.train.settings import TrainConfig
 from volseg.train.split import split_cases
 
@@ -30,8 +31,9 @@ def run_training(
 ) -> Path:
     """Train a model and write its package.
 
-    The folder receives config.yaml, cache/, log.csv, curves.png, last.pt, best.pt, and at the end validation/ (the label maps
-    of the held-out cases), previews/ (the worst of them), scores.csv and `<name>.volseg`.
+    The folder receives config.yaml, cache/, log.csv, curves.png, last.pt, best.pt, encoder_weights.txt where the encoder starts
+    from trained weights, and at the end validation/ (the label maps of the held-out cases), previews/ (the worst of them),
+    scores.csv and `<name>.volseg`.
 
     Args:
         config: the settings.
@@ -66,8 +68,10 @@ def run_training(
     trainer = Trainer(config, data, folder, device=device, ranks=ranks)
     if resume and (folder / "last.pt").exists():
         trainer.resume()
-    elif resume:
-        _logger.warning("%s: there is no checkpoint to go on from; the training begins", folder)
+    else:
+        if resume:
+            _logger.warning("%s: there is no checkpoint to go on from; the training begins", folder)
+        _start_encoder(trainer, config, folder)
     if ranks.is_first:
         (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     trainer.run(report)
@@ -104,11 +108,23 @@ def finished_folds(folder: Path) -> tuple[Path, ...]:
     return tuple(run for run in runs if (run / "scores.csv").is_file() and (run / "config.yaml").is_file())
 
 
+def _start_encoder(trainer: Trainer, config: TrainConfig, folder: Path) -> None:
+    """Begin with the weights that the configuration names, and note in the run folder which they were."""
+    if config.encoder_weights is None:
+        return
+    told = trainer.start_encoder(config.encoder_weights)
+    if trainer.ranks.is_first:
+        _logger.info("encoder weights %s", told)
+        (folder / ENCODER_NOTE).write_text(f"{told}\n", encoding="utf-8")
+
+
 def _open_folder(config: TrainConfig, folder: Path, training: Sequence[Case], *, resume: bool) -> None:
     if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(
             f"{folder}: is not empty; choose a new folder, or go on with the run in it by --resume."
         )
-    # A mistake in what the card is to quote is told now, not after hours of training.
+    # A mistake in what the card is to quote, or in the file of weights, is told now, not after hours of training.
     cross_validation_scores(config, [case.id for case in training])
+    if config.encoder_weights is not None and not (folder / "last.pt").exists():
+        read_weights(config.encoder_weights)
     folder.mkdir(parents=True, exist_ok=True)

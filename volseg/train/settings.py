@@ -43,6 +43,8 @@ def _found_in(registry: Registry[Any]) -> BeforeValidator:
     return BeforeValidator(build)
 
 
+AnyDataset = Annotated[SerializeAsAny[Dataset], _found_in(DATASETS)]
+AnyArchitecture = Annotated[SerializeAsAny[Architecture], _found_in(MODELS)]
 AnyPreprocess = Annotated[SerializeAsAny[PreprocessStep], _found_in(PREPROCESS)]
 AnyPostprocess = Annotated[SerializeAsAny[PostprocessStep], _found_in(POSTPROCESS)]
 AnyLoss = Annotated[SerializeAsAny[Loss], _found_in(LOSSES)]
@@ -169,12 +171,12 @@ class TrainConfig(Config):
     """A training from labelled cases to a package."""
 
     kind: Literal["train"]
-    dataset: Annotated[SerializeAsAny[Dataset], _found_in(DATASETS)]
+    dataset: AnyDataset
     regions: bool = False
     """Train the dataset's nested regions, each with a sigmoid, instead of its labels with a softmax."""
     split: SplitConfig = SplitConfig()
     preprocess: tuple[AnyPreprocess, ...]
-    architecture: Annotated[SerializeAsAny[Architecture], _found_in(MODELS)]
+    architecture: AnyArchitecture
     encoder_weights: Path | None = None
     """Weights that the encoder starts from: those of `volseg pretrain`, or a torchvision state dict of the same network."""
     patch_voxels: Extents

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from volseg.config import load_config
-from volseg.datasets import Case
+from volseg.datasets import Case, Dataset
 from volseg.datasets.splits import read_splits, split_folds
 from volseg.errors import ConfigError, InputError
 from volseg.labels import LabelRegion
-from volseg.train.settings import TrainConfig
+from volseg.train.settings import SplitConfig, TrainConfig
 
 
 def split_cases(config: TrainConfig) -> tuple[list[Case], list[Case]]:
@@ -18,8 +18,12 @@ def split_cases(config: TrainConfig) -> tuple[list[Case], list[Case]]:
         ConfigError: fold and folds do not fit the cases, or the splits file is not of these cases.
         InputError: the dataset cannot be read.
     """
-    cases = {case.id: case for case in config.dataset()}
-    split = config.split
+    return split_dataset(config.dataset, config.split)
+
+
+def split_dataset(dataset: Dataset, split: SplitConfig) -> tuple[list[Case], list[Case]]:
+    """As split_cases, of a dataset and what is said of its split."""
+    cases = {case.id: case for case in dataset()}
     if split.fold == "all":
         return [cases[name] for name in sorted(cases)], []
     if split.file is None:

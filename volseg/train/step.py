@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from volseg.errors import ConfigError, TrainingError
+from volseg.infer.sliding import TilePlacing
+from volseg.models.extents import ExtentRule
 from volseg.train.bad_batch import save_bad_batch
 from volseg.train.distributed import Ranks
 from volseg.train.losses.heads import training_loss
@@ -17,7 +19,7 @@ from volseg.train.optimise import make_optimizer, update_average
 from volseg.train.precision import Precision
 from volseg.train.samples.patches import Batch
 from volseg.train.settings import TrainConfig
-from volseg.train.targets import TargetCode
+from volseg.train.targets import TargetCode, answered
 
 _SMALLEST_SCALE = 1e-4
 """A gradient scale below this means that the gradients are never finite, however small the loss is made (it starts at
@@ -26,6 +28,8 @@ _SMALLEST_SCALE = 1e-4
 
 class Stepper:
     """A network in training: its weights, the optimizer's state and the averaged weights.
+
+    Where its logits are smaller than a patch, by `margins` on each face, the middle of the labels is its truth.
 
     Args:
         module: the network, on its device; its parameters are changed in place.
@@ -40,6 +44,7 @@ class Stepper:
     ) -> None:
         self.module, self.config, self.code, self.ranks = module, config, code, ranks
         self.device = next(module.parameters()).device
+        self.margins = TilePlacing.of(cast(ExtentRule, module.extents)).margins
         self._is_2d = config.architecture.dimensions == 2
         self._layout = memory_layout(config)
         cast(Any, module).to(memory_format=self._layout)  # torch declares no such overload
@@ -116,7 +121,8 @@ class Stepper:
     def _loss(self, batch: Batch, progress: float) -> Tensor:
         images = batch.images.to(self.device, non_blocking=True)
         images = (images.squeeze(-1) if self._is_2d else images).contiguous(memory_format=self._layout)
-        target = self.code.encode(batch.labels.to(self.device, non_blocking=True))
+        labels = answered(batch.labels, self.margins)
+        target = self.code.encode(labels.to(self.device, non_blocking=True))
         with self._autocast():
             heads = self._network(images)
         heads = heads if isinstance(heads, list) else [heads]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from volseg.geometry import Shape
 from volseg.labels import ChannelRule, LabelRegion, LabelTable
 
 
@@ -72,6 +73,13 @@ def channel_rule(labels: LabelTable, regions: Sequence[LabelRegion] = ()) -> Cha
     if regions:
         return ChannelRule(tuple(region.paint for region in regions), exclusive=False)
     return ChannelRule((0, *labels.values))
+
+
+def answered(labels: Tensor, margins: Shape) -> Tensor:
+    """Of the label indices of patches [B, I, J, K] those with logits: all but these margins on each face."""
+    for axis, margin in enumerate(margins, start=1):
+        labels = labels.narrow(axis, margin, labels.shape[axis] - 2 * margin)
+    return labels
 
 
 def widened(logits: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ def card_text(
     *,
     whole: CaseSummary | None = None,
     postprocess_notes: Sequence[str] = (),
+    encoder_start: str | None = None,
 ) -> str:
     """The card of a model with its scores on held-out cases.
 
@@ -23,6 +24,7 @@ def card_text(
         summaries: of each label, then each region.
         whole: the measures of whole label maps.
         postprocess_notes: how the postprocess steps were chosen, where they were.
+        encoder_start: which trained weights the encoder began with.
     """
     training = info.training
     return f"""# {info.title}
@@ -37,7 +39,7 @@ def card_text(
 - Labels: {", ".join(f"{label.value} {label.name}" for label in info.labels)}
 {_regions(info)}- Data: {training.dataset}, licence {training.dataset_licence}; {training.split}
 - Training: {training.steps} steps{_epochs(training.epochs)}; volseg {info.volseg_version}, commit {info.git_commit}
-- Licence of the weights: {info.data_licence}, as the data's
+{_encoder(encoder_start)}- Licence of the weights: {info.data_licence}, as the data's
 
 ## Scores
 
@@ -51,6 +53,10 @@ def _regions(info: ModelInfo) -> str:
         f"{region.name} ({', '.join(names[value] for value in region.values)})" for region in info.regions
     ]
     return f"- Regions, each found on its own: {'; '.join(regions)}\n" if regions else ""
+
+
+def _encoder(start: str | None) -> str:
+    return "" if start is None else f"- Encoder: began with {start}\n"
 
 
 def _epochs(epochs: float | None) -> str:

@@ -49,6 +49,10 @@ _METRICS = {"dice": "dice", "iou": "iou", "hd95_mm": "hausdorff95_mm", "nsd_1mm"
 """Names in a card and the measures of volseg.evaluate they stand for."""
 
 
+ENCODER_NOTE = "encoder_weights.txt"
+"""The file of a run folder that says which weights the encoder started from."""
+
+
 def export_package(
     config: TrainConfig,
     weights: Mapping[str, npt.NDArray[Any]],
@@ -95,6 +99,7 @@ def export_package(
         summaries,
         whole=summarise_cases(scores, patients=patients) if scores else None,
         postprocess_notes=() if choice is None else choice.notes,
+        encoder_start=_encoder_start(folder),
     )
     card += "" if template is None else f"\n## Template\n\n{template.notice}\n"
     write_package(path, info=info, weights=half, card=card, golden=golden, template=template)
@@ -191,6 +196,11 @@ def _fingerprint(config: TrainConfig) -> Fingerprint | None:
         raise ConfigError(
             f"{config.fingerprint}: is no fingerprint of `volseg plan` ({error.error_count()} problems)."
         ) from None
+
+
+def _encoder_start(folder: Path) -> str | None:
+    note = folder / ENCODER_NOTE
+    return note.read_text(encoding="utf-8").strip() if note.is_file() else None
 
 
 def _template(config: TrainConfig) -> Template | None:
