@@ -18,7 +18,7 @@ def of_variant(name, dimensions, extents, **options):
 
 
 def test_parameters_are_those_of_the_papers():
-    """Ronneberger et al. 2015, figure 1, counted by hand; Zhou et al. 2018, table 2 (3 channels, 1 label)."""
+    """Ronneberger et al. 2015, figure 1, counted by hand; Zhou et al. 2018 among its results (3 channels, 1 label)."""
     levels = [(1, 64), (64, 128), (128, 256), (256, 512), (512, 1024)]
     encoder = sum(9 * (a * b + b * b) + 2 * b for a, b in levels)
     decoder = sum(4 * b * a + a + 9 * (b * a + a * a) + 2 * a for a, b in levels[1:])

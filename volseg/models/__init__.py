@@ -14,6 +14,11 @@ class Architecture(Step):
 
     dimensions: Literal[2, 3] = 3
 
+    @property
+    def memory_per_voxel(self) -> bool:
+        """Whether a training step takes memory in proportion to the voxels of its batch, whatever the extents of a patch."""
+        return True
+
     @abstractmethod
     def build(self, in_channels: int, label_count: int, *, head: int | None = None) -> "Module":
         """The untrained module.

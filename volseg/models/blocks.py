@@ -7,15 +7,11 @@ from torch import Tensor, nn
 
 from volseg.errors import InputError
 from volseg.models.attention.recalibration import Recalibration, recalibration
+from volseg.models.layers import BATCH_NORM, CONV, INSTANCE_NORM
 
 NormName = Literal["instance", "batch", "group", "layer", "none"]
 GROUPS = 8
-
-CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-UP_CONV = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
-_INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
-_BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+"""Of group norm."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +97,11 @@ class SeparableConv(nn.Sequential):
 def normalisation(name: NormName, dims: int, width: int) -> nn.Module:
     """A norm with a weight and a bias per channel; "layer" is over channels and voxels of a sample (Ba et al. 2016)."""
     if name == "instance":
-        norm = _INSTANCE_NORM[dims](width, affine=True)
+        norm = INSTANCE_NORM[dims](width, affine=True)
         norm.register_forward_pre_hook(_refuse_single_voxel)
         return norm
     if name == "batch":
-        return _BATCH_NORM[dims](width)
+        return BATCH_NORM[dims](width)
     if name == "none":
         return nn.Identity()
     return nn.GroupNorm(GROUPS if name == "group" else 1, width)

@@ -2,7 +2,15 @@
 
 from typing import Annotated, Literal, cast
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    model_validator,
+)
 
 from volseg.errors import ConfigError
 from volseg.models import Architecture
@@ -25,6 +33,8 @@ def _encoder(fields: object) -> EncoderStep:
 
 class EncoderDecoder(Architecture):
     """The parameters that every network of the family has."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     dimensions: Literal[2, 3] = 3
     widths: tuple[PositiveInt, ...] = Field(default=(32, 64, 128, 256, 512), min_length=2)
@@ -95,6 +105,11 @@ class EncoderDecoder(Architecture):
             attention=self.attention,
         )
 
+    @property
+    def memory_per_voxel(self) -> bool:
+        """Not where borders are lost or padded to whole windows, nor of self-attention, which grows with their square."""
+        return self.padding == "same" and self.encoder.memory_per_voxel and not self.self_attention_levels
+
     @model_validator(mode="after")
     def _check_shapes(self) -> "EncoderDecoder":
         for name, count, odd in (("kernel_sizes", self.depth + 1, True), ("strides", self.depth, False)):
@@ -119,7 +134,9 @@ class EncoderDecoder(Architecture):
                 f"{self.depth + 1} widths"
             )
         if not isinstance(self.encoder, PlainEncoder) and self.strides is not None:
-            raise ValueError("strides are those of the encoder; leave them out, or use the plain encoder")
+            raise ValueError(
+                "strides are those of the encoder; leave them out (strides: null), or use the plain encoder"
+            )
         if any(not 0 <= level <= self.depth for level in self.self_attention_levels):
             raise ValueError(
                 f"self_attention_levels must be 0 to {self.depth}, found {self.self_attention_levels}"

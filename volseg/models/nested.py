@@ -12,14 +12,13 @@ from volseg.errors import ConfigError
 from volseg.models.alignment import Alignment, aligned, cropped, resized
 from volseg.models.attention.gate import AttentionGate
 from volseg.models.attention.transformer import SelfAttention
-from volseg.models.blocks import CONV, ConvBlock
+from volseg.models.blocks import ConvBlock
 from volseg.models.encoder_decoder import EncoderDecoder
 from volseg.models.encoders import Axes, Encoder
 from volseg.models.extents import ExtentRule, extent_rule
+from volseg.models.layers import CONV, LINEAR_MODE
 from volseg.models.places import Place
 from volseg.models.upsampling import upsampling
-
-_LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 def nested_net(
@@ -190,7 +189,7 @@ class NestedNet(nn.Module):
         logits = self.heads[str(place.column)](feature)
         if max(scale) > 1:
             factors = [float(step) for step in scale]
-            mode = _LINEAR[len(scale)] if self._padded else "nearest"
+            mode = LINEAR_MODE[len(scale)] if self._padded else "nearest"
             logits = functional.interpolate(logits, scale_factor=factors, mode=mode)
         if self._padded:
             return resized(logits, extents)

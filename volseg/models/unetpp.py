@@ -17,10 +17,10 @@ from volseg.models.places import nested_places
 class UNetPlusPlus(EncoderDecoder):
     """Parameters of a U-Net++: dense skips X[i,0], ..., X[i,j-1] into every node X[i,j] (2020, eq. 1).
 
-    Head L needs only the nodes with i + j <= L, so a network pruned at L never builds the others (2020, figure 4).
+    Head L needs only the nodes with i + j <= L, so a network pruned at L never builds the others (2020, "model pruning").
 
     With `dimensions=2, widths=(32, 64, 128, 256, 512), norm="none"`, three input channels and one output, the network
-    has the structure of the 2018 paper (9.04 M parameters in its table 2). What differs from it: normalisation is
+    has the structure of the 2018 paper (9.04 M parameters among its results). What differs from it: normalisation is
     instance norm by default, the activation is a leaky ReLU, and heads give logits (no sigmoid inside).
     """
 

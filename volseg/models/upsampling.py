@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from volseg.models.blocks import CONV, UP_CONV, BlockStyle, normalisation
+from volseg.models.blocks import BlockStyle, normalisation
+from volseg.models.layers import CONV, LINEAR_MODE, UP_CONV
 
 UpsampleName = Literal["transposed", "deconvolution", "linear", "pixelshuffle", "nearest"]
-
-_LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 def upsampling(
@@ -84,7 +83,7 @@ class InterpolatedUp(nn.Module):
             nn.init.normal_(self.conv.weight, std=in_channels**-0.5)
             nn.init.zeros_(cast(Tensor, self.conv.bias))
         self._factors = [float(step) for step in stride]
-        self._mode = _LINEAR[dims] if width else "nearest"
+        self._mode = LINEAR_MODE[dims] if width else "nearest"
 
     def forward(self, x: Tensor) -> Tensor:
         """See `upsampling`."""

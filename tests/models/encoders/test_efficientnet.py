@@ -2,25 +2,15 @@ import pytest
 import torch
 from torch import nn
 
+from tests.models.encoders.levels import features, plan
 from volseg.errors import ConfigError
-from volseg.models.blocks import BlockStyle
-from volseg.models.encoders import LevelPlan
 from volseg.models.encoders.efficientnet import EfficientNet
 from volseg.models.unetpp import UNetPlusPlus
 
 
 def built(dims, levels=5, channels=3, **fields):
     torch.manual_seed(1)
-    plan = LevelPlan(dims, levels, (8,) * 5, ((3,) * dims,) * 5, ((2,) * dims,) * 4, BlockStyle(dims))
-    return EfficientNet(**fields).build(channels, plan)
-
-
-def features(encoder, state):
-    found = []
-    for level, stage in enumerate(encoder.stages):
-        state = stage(state)
-        found.append(encoder.feature(level, state))
-    return found
+    return EfficientNet(**fields).build(channels, plan(dims, levels))
 
 
 # The published counts, 5,288,548 and 9,109,994, less the classifier and the 1x1 convolution (with norm) before it.

@@ -1,25 +1,15 @@
 import pytest
 import torch
 
+from tests.models.encoders.levels import features, plan
 from volseg.errors import ConfigError
-from volseg.models.blocks import BlockStyle
-from volseg.models.encoders import LevelPlan
 from volseg.models.encoders.mobilenetv3 import HardExcitation, MobileNetV3
 from volseg.models.unetpp import UNetPlusPlus
 
 
 def built(dims, levels=5, channels=3, **fields):
     torch.manual_seed(1)
-    plan = LevelPlan(dims, levels, (8,) * 5, ((3,) * dims,) * 5, ((2,) * dims,) * 4, BlockStyle(dims))
-    return MobileNetV3(**fields).build(channels, plan)
-
-
-def features(encoder, state):
-    found = []
-    for level, stage in enumerate(encoder.stages):
-        state = stage(state)
-        found.append(encoder.feature(level, state))
-    return found
+    return MobileNetV3(**fields).build(channels, plan(dims, levels))
 
 
 def transposed_kernels(encoder):

@@ -4,16 +4,12 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional
 
+from tests.models.encoders.levels import plan
 from volseg.errors import ConfigError
-from volseg.models.blocks import BlockStyle
-from volseg.models.encoders import ENCODERS, LevelPlan
+from volseg.models.encoders import ENCODERS
 from volseg.models.unetpp import UNetPlusPlus
 
 PLANES = (64, 128, 256, 512)
-
-
-def plan(dims, levels):
-    return LevelPlan(dims, levels, (), (), (), BlockStyle(dimensions=dims))
 
 
 def published_shapes(counts, *, expansion, groups=1, width_per_group=64):

@@ -6,9 +6,8 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional
 
+from tests.models.encoders.levels import plan
 from volseg.errors import ConfigError
-from volseg.models.blocks import BlockStyle
-from volseg.models.encoders import LevelPlan
 from volseg.models.encoders.swin import Swin, SwinBlock, SwinStage, Windows, published_name
 from volseg.models.unetpp import UNetPlusPlus
 
@@ -17,8 +16,7 @@ SMALL = {"embed": 12, "depths": (2, 2, 2), "heads": (1, 2, 4), "window": 3}
 
 def built(dims, levels=3, channels=3, **fields):
     torch.manual_seed(1)
-    plan = LevelPlan(dims, levels, (8,) * 4, ((3,) * dims,) * 4, ((2,) * dims,) * 3, BlockStyle(dims))
-    return Swin(**fields).build(channels, plan)
+    return Swin(**fields).build(channels, plan(dims, levels))
 
 
 def attended(block, x, window, shift):

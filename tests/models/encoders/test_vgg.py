@@ -3,18 +3,14 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from tests.models.encoders.levels import plan
 from volseg.errors import ConfigError
-from volseg.models.blocks import BlockStyle
-from volseg.models.encoders import ENCODERS, LevelPlan
+from volseg.models.encoders import ENCODERS
 from volseg.models.unetpp import UNetPlusPlus
 
 COLUMN_D = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
 CONVOLUTIONS = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
 CONVOLUTIONS_BN = [0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40]
-
-
-def plan(dims, levels):
-    return LevelPlan(dims, levels, (), (), (), BlockStyle(dimensions=dims))
 
 
 def published(*, norm):

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+from volseg.models.layers import CONV
 
 
 class AttentionGate(nn.Module):
@@ -22,9 +22,9 @@ class AttentionGate(nn.Module):
     def __init__(self, dims: int, skip_channels: int, gating_channels: int) -> None:
         super().__init__()
         inner = max(1, skip_channels // 2)
-        self.skip = _CONV[dims](skip_channels, inner, 1, bias=False)
-        self.gating = _CONV[dims](gating_channels, inner, 1)
-        self.psi = _CONV[dims](inner, 1, 1)
+        self.skip = CONV[dims](skip_channels, inner, 1, bias=False)
+        self.gating = CONV[dims](gating_channels, inner, 1)
+        self.psi = CONV[dims](inner, 1, 1)
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, skip: Tensor, gating: Tensor) -> Tensor:

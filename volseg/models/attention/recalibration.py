@@ -5,12 +5,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from volseg.models.layers import CONV
+
 Recalibration = Literal["none", "se", "scse", "spatial"]
 
 REDUCTION = 16
 """Channels of a squeeze per channel inside its bottleneck (Hu et al. 2018, section 6.1), which has at least four."""
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _KERNEL = 7
 
 
@@ -44,13 +45,13 @@ class ConcurrentExcitation(nn.Module):
     """Channels weighted as in SqueezeExcitation, and voxels weighted by a 1x1 convolution; the larger of both counts.
 
     Roy, Navab, Wachinger: "Recalibrating Fully Convolutional Networks with Spatial and Channel Squeeze & Excitation Blocks"
-    (IEEE TMI 38(2), 2019), section III, with the element-wise maximum of its table I.
+    (IEEE TMI 38(2), 2019), section III; of the paper's ways to combine both, the element-wise maximum.
     """
 
     def __init__(self, dims: int, width: int) -> None:
         super().__init__()
         self.channels = SqueezeExcitation(width)
-        self.voxels = nn.Sequential(_CONV[dims](width, 1, 1), nn.Sigmoid())
+        self.voxels = nn.Sequential(CONV[dims](width, 1, 1), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, width, ...] to the same shape."""
@@ -65,7 +66,7 @@ class SpatialAttention(nn.Module):
 
     def __init__(self, dims: int) -> None:
         super().__init__()
-        self.weigh = nn.Sequential(_CONV[dims](2, 1, _KERNEL, padding=_KERNEL // 2), nn.Sigmoid())
+        self.weigh = nn.Sequential(CONV[dims](2, 1, _KERNEL, padding=_KERNEL // 2), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, width, ...] to the same shape."""

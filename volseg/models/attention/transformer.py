@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from volseg.errors import InputError
+from volseg.models.layers import CONV
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _HEAD_WIDTH = 32
 _MLP_RATIO = 2
 _NUMBERS_PER_GIB = 2**30 // 4
@@ -28,7 +28,7 @@ class SelfAttention(nn.Module):
 
     Attention is softmax(Q K^T / sqrt(d)) V in heads of d = about 32 channels (Vaswani et al. 2017, eq. 1); the MLP has one
     hidden layer of twice the width and a GELU. The convolution tells a token where it is by what is around it (Chu et al.
-    2021, section 4.2), so that no parameter depends on the extents. What differs from the papers: the norms come before
+    2021, its positional encoding generator), so that no parameter depends on the extents. What differs from the papers: the norms come before
     what they norm (Xiong et al. 2020), and the convolution and both last layers start at zero, so that the block starts as
     the identity.
 
@@ -44,7 +44,7 @@ class SelfAttention(nn.Module):
         divisors = [count for count in range(1, width + 1) if width % count == 0]
         self.heads = min(divisors, key=lambda count: abs(count - width / _HEAD_WIDTH))
         self.budget_gib = budget_gib
-        self.position = _CONV[dims](width, width, 3, padding=1, groups=width)
+        self.position = CONV[dims](width, width, 3, padding=1, groups=width)
         self.norm = nn.LayerNorm(width)
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.join = nn.Linear(width, width)

@@ -70,6 +70,11 @@ class EncoderStep(Step):
     def most_levels(self) -> int:
         """How many levels there are at most."""
 
+    @property
+    def memory_per_voxel(self) -> bool:
+        """As of Architecture."""
+        return True
+
     @abstractmethod
     def build(self, in_channels: int, plan: LevelPlan) -> Encoder:
         """The untrained encoder with `plan.levels` levels.

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from torch import Tensor, nn
 
-from volseg.errors import ConfigError
-from volseg.models.blocks import GROUPS
 from volseg.models.encoders import ENCODERS, Encoder, EncoderStep, LevelPlan
+from volseg.models.encoders.published import EncoderNorm, monai_norm, renamed
 
 if TYPE_CHECKING:
     from monai.networks.nets.efficientnet import EfficientNetBN, MBConvBlock
@@ -21,6 +20,8 @@ Version = Literal["b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7"]
 _STACKS = ((1,), (2,), (3,), (4, 5), (6, 7))
 """Of table 1's stacks of blocks, numbered from 1, those of each level."""
 _FINE_EPSILON = ("b0", "b1", "b2", "b3", "b4")
+_BATCH = {True: {"eps": 1e-5, "momentum": 0.1}, False: {"eps": 1e-3, "momentum": 0.01}}
+"""Of torchvision's networks with the fine epsilon, and of the others."""
 
 
 @ENCODERS.add
@@ -37,7 +38,7 @@ class EfficientNet(EncoderStep):
 
     name: Literal["efficientnet"] = "efficientnet"
     version: Version = "b0"
-    norm: Literal["batch", "instance", "group"] = "batch"
+    norm: EncoderNorm = "batch"
 
     @property
     def most_levels(self) -> int:
@@ -54,7 +55,7 @@ class EfficientNet(EncoderStep):
             spatial_dims=plan.dimensions,
             in_channels=in_channels,
             num_classes=1,
-            norm=self._monai_norm(),
+            norm=monai_norm(self.norm, **_BATCH[self.version in _FINE_EPSILON]),
         )
         levels = [_level(network, stacks) for stacks in _STACKS[: plan.levels]]
         widths = tuple(_last_block(level).out_channels for level in levels)
@@ -63,30 +64,14 @@ class EfficientNet(EncoderStep):
         stages = nn.ModuleList(nn.Sequential(level) for level in levels)
         return EfficientNetEncoder(stages, widths, ((2,) * plan.dimensions,) * plan.levels)
 
-    def _monai_norm(self) -> tuple[str, dict[str, object]]:
-        if self.norm == "instance":
-            return "instance", {"affine": True}
-        if self.norm == "group":
-            return "group", {"num_groups": GROUPS}
-        fine = self.version in _FINE_EPSILON
-        return "batch", {"eps": 1e-5, "momentum": 0.1} if fine else {"eps": 1e-3, "momentum": 0.01}
-
 
 class EfficientNetEncoder(Encoder):
     """Stage i holds `stem` (the first) and table 1's stacks of blocks `stack1` to `stack7`."""
 
     def convert_torchvision(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`features.N.b.block.m.x` becomes `stages.L.stackN.b.y`; see the base class."""
-        converted = {}
-        for name in self.state_dict():
-            published = self.published_name(name)
-            if published not in weights:
-                raise ConfigError(
-                    f"these weights are not those of this EfficientNet: they have no '{published}'. "
-                    "Give the file of efficientnet_b0 to _b7, and `version` and `norm: batch` to match."
-                )
-            converted[name] = weights[published]
-        return converted
+        file = "efficientnet_b0 to _b7, and `version` and `norm: batch` to match"
+        return renamed(self.state_dict(), weights, self.published_name, what="EfficientNet", file=file)
 
     def published_name(self, name: str) -> str:
         """Torchvision's name of a tensor of this encoder."""

@@ -10,11 +10,10 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
-from volseg.errors import ConfigError
-from volseg.models.blocks import CONV, initialise, normalisation
+from volseg.models.blocks import initialise, normalisation
 from volseg.models.encoders import ENCODERS, Encoder, EncoderStep, LevelPlan
-
-Norm = Literal["batch", "instance", "group"]
+from volseg.models.encoders.published import EncoderNorm, renamed
+from volseg.models.layers import CONV
 
 _EPSILON, _MOMENTUM = 1e-3, 0.01
 _SQUEEZE, _SQUEEZE_STEP = 4, 8
@@ -72,9 +71,9 @@ _LAST_EXPANSION = 6
 class _LayerMaker:
     """Makes convolution, norm and activation as the 0, 1 and 2 of a sequence."""
 
-    def __init__(self, dims: int, norm: Norm) -> None:
+    def __init__(self, dims: int, norm: EncoderNorm) -> None:
         self.dims = dims
-        self._norm: Norm = norm
+        self._norm: EncoderNorm = norm
 
     def __call__(
         self,
@@ -107,7 +106,7 @@ class MobileNetV3(EncoderStep):
 
     name: Literal["mobilenetv3"] = "mobilenetv3"
     size: Literal["small", "large"] = "large"
-    norm: Norm = "batch"
+    norm: EncoderNorm = "batch"
 
     @property
     def most_levels(self) -> int:
@@ -140,16 +139,12 @@ class MobileNetV3Encoder(Encoder):
 
     def convert_torchvision(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`features.N.x` becomes `stages.L.N.x`; see the base class."""
-        converted = {}
-        for name in self.state_dict():
-            published = "features." + name.split(".", 2)[2]
-            if published not in weights:
-                raise ConfigError(
-                    f"these weights are not those of this MobileNetV3: they have no '{published}'. "
-                    "Give the file of mobilenet_v3_small or mobilenet_v3_large, and `size` and `norm: batch` to match."
-                )
-            converted[name] = weights[published]
-        return converted
+        file = "mobilenet_v3_small or mobilenet_v3_large, and `size` and `norm: batch` to match"
+        return renamed(self.state_dict(), weights, _published_name, what="MobileNetV3", file=file)
+
+
+def _published_name(name: str) -> str:
+    return "features." + name.split(".", 2)[2]
 
 
 class InvertedResidual(nn.Module):

@@ -5,8 +5,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from volseg.models.blocks import MAX_POOL, ConvBlock
+from volseg.models.blocks import ConvBlock
 from volseg.models.encoders import ENCODERS, Encoder, EncoderStep, LevelPlan
+from volseg.models.layers import MAX_POOL
 
 
 @ENCODERS.add
@@ -20,7 +21,7 @@ class PlainEncoder(EncoderStep):
 
     @property
     def most_levels(self) -> int:
-        """As many as the architecture has widths."""
+        """Sixteen: the architecture says how many, and no volume can be halved more often."""
         return 16
 
     def build(self, in_channels: int, plan: LevelPlan) -> Encoder:

@@ -13,13 +13,13 @@ from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from volseg.errors import ConfigError
-from volseg.models.blocks import CONV, GROUPS, MAX_POOL, initialise, normalisation
+from volseg.models.blocks import GROUPS, initialise, normalisation
 from volseg.models.encoders import ENCODERS, Encoder, EncoderStep, LevelPlan
+from volseg.models.encoders.published import EncoderNorm, monai_norm
+from volseg.models.layers import CONV, MAX_POOL
 
 if TYPE_CHECKING:
     from monai.networks.nets.resnet import ResNetBottleneck
-
-ResNetNorm = Literal["batch", "instance", "group"]
 
 BlockMaker = Callable[[int, int, int, nn.Module | None], nn.Module]
 """A residual block from its input maps, the planes (maps of its 3x3 convolutions without groups), stride and shortcut."""
@@ -36,7 +36,7 @@ class ResNet(EncoderStep):
     name: Literal["resnet"] = "resnet"
     layers: Literal[18, 34, 50, 101, 152] = 34
     """18 and 34 have blocks of two 3x3 convolutions, the others bottlenecks (He et al. 2016, table 1)."""
-    norm: ResNetNorm = "batch"
+    norm: EncoderNorm = "batch"
 
     @property
     def most_levels(self) -> int:
@@ -66,7 +66,7 @@ class ResNeXt(EncoderStep):
     """The cardinality C."""
     width_per_group: PositiveInt = 4
     """Maps of each group in the first group of blocks, d; twice as many in each further one."""
-    norm: ResNetNorm = "batch"
+    norm: EncoderNorm = "batch"
 
     @property
     def most_levels(self) -> int:
@@ -107,7 +107,7 @@ class ResNetEncoder(Encoder):
     def __init__(
         self,
         in_channels: int,
-        norm: ResNetNorm,
+        norm: EncoderNorm,
         block: BlockMaker,
         *,
         counts: Sequence[int],
@@ -148,7 +148,7 @@ class ResNetEncoder(Encoder):
 
 
 def block_maker(
-    norm: ResNetNorm, dims: int, *, bottleneck: bool, groups: tuple[int, int] | None = None
+    norm: EncoderNorm, dims: int, *, bottleneck: bool, groups: tuple[int, int] | None = None
 ) -> BlockMaker:
     """A maker of MONAI's residual blocks.
 
@@ -162,15 +162,9 @@ def block_maker(
     """
     from monai.networks.nets.resnet import ResNetBlock, ResNetBottleneck  # noqa: PLC0415 - takes seconds
 
-    names: dict[ResNetNorm, tuple[str, dict[str, object]]] = {
-        "batch": ("batch", {}),
-        "instance": ("instance", {"affine": True}),
-        "group": ("group", {"num_groups": GROUPS}),
-    }
-
     def make(inputs: int, planes: int, stride: int, shortcut: nn.Module | None) -> nn.Module:
         kind = ResNetBottleneck if bottleneck else ResNetBlock
-        block = kind(inputs, planes, dims, stride, shortcut, norm=names[norm])
+        block = kind(inputs, planes, dims, stride, shortcut, norm=monai_norm(norm))
         if isinstance(block, ResNetBottleneck) and groups is not None:
             width = planes // _PLANES[0] * groups[0] * groups[1]
             _widen(block, norm, dims, inputs=inputs, width=width, groups=groups[0])
@@ -182,7 +176,7 @@ def block_maker(
 
 
 def _widen(
-    block: "ResNetBottleneck", norm: ResNetNorm, dims: int, *, inputs: int, width: int, groups: int
+    block: "ResNetBottleneck", norm: EncoderNorm, dims: int, *, inputs: int, width: int, groups: int
 ) -> None:
     """Give the 3x3 convolution of a bottleneck another number of maps, in groups."""
     convolution, outputs = CONV[dims], block.conv3.out_channels
@@ -192,6 +186,6 @@ def _widen(
     block.bn1, block.bn2 = normalisation(norm, dims, width), normalisation(norm, dims, width)
 
 
-def _shortcut(dims: int, inputs: int, width: int, stride: int, norm: ResNetNorm) -> nn.Sequential:
+def _shortcut(dims: int, inputs: int, width: int, stride: int, norm: EncoderNorm) -> nn.Sequential:
     convolution = CONV[dims](inputs, width, 1, stride=stride, bias=False)
     return nn.Sequential(convolution, normalisation(norm, dims, width))

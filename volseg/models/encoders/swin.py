@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from volseg.errors import ConfigError
 from volseg.models.encoders import ENCODERS, Axes, Encoder, EncoderStep, LevelPlan
+from volseg.models.encoders.published import renamed
 
 _INIT_STD = 0.02
 _MLP_RATIO = 4
@@ -34,7 +35,8 @@ class Swin(EncoderStep):
     Windows are always of the full size: a map is padded with zeros after its first normalisation to multiples of the
     window, as in torchvision, whose published swin_t, _s and _b fit in 2D with patch 4 and window 7 (an image whose extents
     are no multiples of the patch is padded here and cut there). MONAI's own blocks take smaller windows on smaller maps, with
-    the position biases of other places. Axes that one window covers do not shift. Attention, perceptron, embedding and merging are MONAI's. No block is dropped in training.
+    the position biases of other places. Axes that one window covers do not shift. Attention, perceptron, embedding and
+    merging are MONAI's. No block is dropped in training.
     """
 
     name: Literal["swin"] = "swin"
@@ -64,6 +66,11 @@ class Swin(EncoderStep):
     def most_levels(self) -> int:
         """One per depth."""
         return len(self.depths)
+
+    @property
+    def memory_per_voxel(self) -> bool:
+        """No: maps are padded to whole windows."""
+        return False
 
     def build(self, in_channels: int, plan: LevelPlan) -> "SwinEncoder":
         """The encoder; its widths and strides are its own."""
@@ -104,21 +111,18 @@ class SwinEncoder(Encoder):
                 "torchvision's Swin transformers are 2D, and their position biases mean nothing in a 3D window; "
                 "use dimensions: 2, or weights of `volseg pretrain`."
             )
-        own, converted = self.state_dict(), {}
+        own, file = (
+            self.state_dict(),
+            "swin_t, swin_s or swin_b (not swin_v2), and `embed`, `depths` and `heads` to match",
+        )
+        converted = renamed(own, weights, published_name, what="Swin transformer", file=file)
         for name, tensor in own.items():
-            published = published_name(name)
-            if published not in weights:
-                raise ConfigError(
-                    f"these weights are not those of this Swin transformer: they have no '{published}'. Give the file of "
-                    "swin_t, swin_s or swin_b (not swin_v2), and `embed`, `depths` and `heads` to match."
-                )
-            converted[name] = weights[published]
             expected, found = tuple(tensor.shape), tuple(converted[name].shape)
             if len(found) == 4:
                 expected, found = expected[2:], found[2:]
             if expected != found:
                 raise ConfigError(
-                    f"'{published}' of these weights has shape {tuple(converted[name].shape)}, this Swin transformer's "
+                    f"'{published_name(name)}' of these weights has shape {tuple(converted[name].shape)}, this Swin transformer's "
                     f"has {tuple(tensor.shape)}; set `embed`, `depths`, `heads`, `window` and `patch` as in the file "
                     "(torchvision's have window 7 and patch 4)."
                 )

@@ -9,8 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from volseg.errors import ConfigError
-from volseg.models.blocks import CONV, MAX_POOL, initialise, normalisation
+from volseg.models.blocks import initialise, normalisation
 from volseg.models.encoders import ENCODERS, Encoder, EncoderStep, LevelPlan
+from volseg.models.layers import CONV, MAX_POOL
 
 VggNorm = Literal["none", "batch", "instance", "group"]
 
