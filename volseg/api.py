@@ -61,6 +61,7 @@ def predict(
     *,
     device: DeviceName = "auto",
     options: SeriesOptions | None = None,
+    head: int | None = None,
     force: bool = False,
 ) -> LabelMap:
     """Segment one case.
@@ -72,6 +73,7 @@ def predict(
             for the packages of its folds. Of several models, or folds, the logits are averaged.
         device: "cpu", "cuda", or "auto" for the GPU where there is one.
         options: how a DICOM source is read.
+        head: stop a U-Net++ at this head: fewer nodes, less time, usually less exact.
         force: label also a scan that the model refuses, with a warning; look at every result.
 
     Returns:
@@ -86,7 +88,7 @@ def predict(
     else:
         paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source]
         volume, _ = _read_case(paths, models[0].info, options or SeriesOptions())
-    prediction = Predictor(models, device=device, force=force).predict(volume)
+    prediction = Predictor(models, device=device, head=head, force=force).predict(volume)
     for warning in prediction.warnings:
         _logger.warning("%s: %s", volume.origin, warning)
     return prediction.label_map
@@ -121,6 +123,7 @@ def predict_files(
     model: Models = DEFAULT_MODEL,
     device: DeviceName = "auto",
     options: SeriesOptions | None = None,
+    head: int | None = None,
     force: bool = False,
 ) -> SavedPrediction:
     """Segment the files of one case and write the result; every path is checked before the model runs.
@@ -131,6 +134,7 @@ def predict_files(
         model: as in `predict`.
         device: "cpu", "cuda", or "auto" for the GPU where there is one.
         options: how a DICOM source is read.
+        head: as in `predict`.
         force: label also a scan that the model refuses; the prediction's warnings say why it would be.
 
     Raises:
@@ -142,7 +146,7 @@ def predict_files(
     models = load_models(model)
     info = models[0].info
     volume, choices = _read_case(sources, info, options or SeriesOptions())
-    predictor = Predictor(models, device=device, force=force)
+    predictor = Predictor(models, device=device, head=head, force=force)
     prediction = predictor.predict(volume, keep_probabilities=outputs.save_probabilities)
     saved = SavedPrediction(
         prediction,

@@ -118,3 +118,12 @@ def test_a_name_that_is_not_unicode(tiny_package, scan):
     result = subprocess.run(command, capture_output=True, check=False)
     assert result.returncode == 0, result.stderr
     assert Path(str(scan.parent / "scan") + "\udcff_seg.nii.gz").exists()
+
+
+def test_a_network_is_stopped_at_the_head_asked_for(volseg_cli, scan, tiny_package):
+    done = volseg_cli("predict", scan, "--model", tiny_package, "--head", 1)
+    assert done.code == 0
+    assert "stopped at head 1, as asked" in done.out
+    refused = volseg_cli("predict", scan, "--model", tiny_package, "--head", 2)
+    assert refused.code != 0
+    assert "this unetpp has no head 2; it has heads 1 to 1" in " ".join(refused.err.split())

@@ -1,6 +1,7 @@
 """`volseg pretrain` as a user runs it, up to a training that begins with its weights."""
 
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,11 @@ def test_a_training_begins_with_the_weights_by_the_command_that_is_printed(pretr
     )
     trained = volseg_cli(*words, *quick, "--device", "cpu")
     assert trained.code == 0, trained.err
-    assert "SHA-256" in (tmp_path / "training" / "encoder_weights.txt").read_text()
+    digest = sha256((tmp_path / "run" / "encoder.safetensors").read_bytes()).hexdigest()
+    assert f"encoder weights encoder.safetensors, SHA-256 {digest}" in trained.out
+    told = (tmp_path / "training" / "encoder_weights.txt").read_text().strip()
+    assert digest in told
+    assert f"encoder began with {told}" in trained.out
 
 
 def test_a_collection_is_planned_into_the_run_folder(volseg_cli, tmp_path):

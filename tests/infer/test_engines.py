@@ -137,3 +137,31 @@ def test_a_pruned_unetpp_runs_as_its_own_module_does(make_info, dimensions, tile
     with torch.inference_mode():
         logits = module.eval()(own).numpy()
     assert np.allclose(engine(batch), logits if dimensions == 3 else logits[..., np.newaxis], atol=1e-6)
+
+
+def test_a_head_that_was_not_packed_is_refused(make_info):
+    architecture = {"name": "unetpp", "widths": [3, 4, 5]}
+    module = MODELS.build(architecture).build(1, 3, head=1)
+    weights = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+    info = make_info(architecture=architecture, head=1, tile=TileInfo(tile_voxels=(8, 8, 4)))
+    package = Package.pack(info, weights=weights, card="", golden=None)
+    with pytest.raises(PackageError, match="packed with its heads up to 1 only; found head 2"):
+        package_engine(package, device="cpu", head=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "message"),
+    [
+        ("unetpp", 3, "has no head 3; it has heads 1 to 2"),
+        ("unet", 1, "Use unetpp for a network that can be"),
+    ],
+)
+def test_a_head_that_does_not_exist_is_refused(make_info, name, head, message):
+    architecture = {"name": name, "widths": [3, 4, 5]}
+    weights = {
+        key: value.numpy() for key, value in MODELS.build(architecture).build(1, 3).state_dict().items()
+    }
+    info = make_info(architecture=architecture, tile=TileInfo(tile_voxels=(8, 8, 4)))
+    package = Package.pack(info, weights=weights, card="", golden=None)
+    with pytest.raises(PackageError, match=message):
+        package_engine(package, device="cpu", head=head)

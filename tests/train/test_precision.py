@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch import nn
 
 from volseg.errors import ConfigError
+from volseg.models.encoders import ENCODERS
 from volseg.models.unetpp import UNetPlusPlus
 from volseg.train import precision
 from volseg.train.precision import choose_precision, cpu_computes_bf16, wrong_convolution
@@ -9,6 +11,12 @@ from volseg.train.precision import choose_precision, cpu_computes_bf16, wrong_co
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 HALVED = UNetPlusPlus(widths=(4, 4, 4, 4))
 """Kernel 3, three times halved."""
+STRIDED = UNetPlusPlus(
+    widths=(4, 4),
+    strides=((2, 1, 1),),
+    kernel_sizes=((1, 1, 1), (3, 3, 3)),
+    encoder=ENCODERS.build({"name": "plain", "downsample": "strided"}),
+)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +32,14 @@ HALVED = UNetPlusPlus(widths=(4, 4, 4, 4))
         (UNetPlusPlus(widths=(4, 4), kernel_sizes=((5, 3, 3), (5, 3, 3))), (8, 16, 16), True),  # 4 <= 2·2
         (UNetPlusPlus(widths=(4, 4), kernel_sizes=((3, 5, 3), (3, 5, 3))), (16, 2, 16), True),  # 1 < 2
         (UNetPlusPlus(widths=(4, 4), kernel_sizes=((3, 3, 5), (3, 3, 5))), (16, 16, 2), False),
+        (STRIDED, (16, 1, 16), True),  # kernel 3 with a stride meets 1 voxel on the second axis
+        (STRIDED, (16, 16, 1), True),  # ... on the third, which is wrong in channels_last order
+        (STRIDED, (16, 2, 2), False),
+        (
+            UNetPlusPlus(widths=(4, 4), encoder=ENCODERS.build({"name": "resnet"})),
+            (4, 32, 32),
+            True,
+        ),  # 4 <= 2·3
         (UNetPlusPlus(dimensions=2, widths=(4, 4, 4)), (8, 8, 1), False),
         (UNetPlusPlus(widths=(4, 4), strides=((1, 2, 2),)), (1, 16, 16), True),  # a channel, one voxel
     ],
@@ -67,6 +83,37 @@ def test_a_second_channel_is_safe_at_one_voxel():
     flat = UNetPlusPlus(widths=(4, 4), strides=((1, 2, 2),))
     assert wrong_convolution(flat, (1, 16, 16), 1) is not None
     assert wrong_convolution(flat, (1, 16, 16), 2) is None
+
+
+def weight_gradient(convolution, batch, half):
+    convolution.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        given = convolution(batch)
+    (given.float() * torch.linspace(-1, 1, given.numel()).reshape(given.shape)).sum().backward()
+    return convolution.weight.grad.clone()
+
+
+SAFE = [
+    (nn.Conv3d(16, 16, 3, padding=1, groups=16), (2, 4, 4)),
+    (nn.Conv3d(16, 16, 3, 2, padding=1, groups=16), (4, 1, 4)),
+    (nn.Conv3d(16, 16, 5, padding=2, groups=16), (4, 1, 4)),
+    (nn.Conv3d(8, 16, 1, 2), (2, 1, 1)),
+    (nn.Conv3d(8, 16, 3, 2, padding=1), (6, 2, 4)),
+    (nn.Conv3d(1, 16, 7, 2, padding=3), (8, 5, 4)),
+]
+"""Convolutions of the encoders, with extents at which they were measured to be right."""
+
+
+@pytest.mark.skipif(
+    not cpu_computes_bf16(), reason="the CPU has no bf16 instructions, so oneDNN takes another way"
+)
+@pytest.mark.parametrize(("convolution", "extents"), SAFE)
+def test_convolutions_of_the_encoders_are_right_where_it_is_said(convolution, extents):
+    assert precision._fault(convolution, extents) is None
+    torch.manual_seed(0)
+    batch = torch.randn(2, convolution.in_channels, *extents)
+    exact, half = (weight_gradient(convolution, batch, half) for half in (False, True))
+    assert (exact - half).norm() < 0.05 * exact.norm()
 
 
 def test_auto_on_cpu_says_why(monkeypatch):

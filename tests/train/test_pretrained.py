@@ -90,6 +90,10 @@ BAD = {
     "list.pth": (content([torch.zeros(2)]), "but list"),
     "nothing.pth": (content({}), "no tensors by name"),
     "checkpoint.pth": (content({"weights": {"a": torch.zeros(1)}, "step": 3}), "'weights' is no tensor"),
+    "sparse.pth": (
+        content({"a": torch.eye(2).to_sparse()}),
+        "'a' is no tensor of plain numbers (Tensor); give a state dict",
+    ),
     "numbers.pth": (content({3: torch.zeros(1)}), "3 is no tensor"),
     "pth.safetensors": (content(weights()), "no readable safetensors"),
     "vgg16-00000000.pth": (content(weights()), "begins with 00000000"),

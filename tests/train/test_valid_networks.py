@@ -57,10 +57,7 @@ def test_they_train_validate_and_predict_through_the_same_path(phantom_config, t
 
 @pytest.mark.slow
 def test_they_learn(phantom_config, tmp_path):
-    config = phantom_config(
-        *VALID, *IN_3D, "architecture.widths=[8, 16]", "architecture.norm=instance", "steps=150",
-        "validation.every_steps=150", "sampling.foreground_fraction=0.5",
-    )  # fmt: skip
+    config = phantom_config(*VALID, *IN_3D, "steps=120", "validation.every_steps=120")
     path = run_training(config, tmp_path / "run", device="cpu", report=quiet)
     assert min(score.means["dice"] for score in load_package(path).info.scores) > 0.7
 

@@ -36,6 +36,8 @@ def _print_model(model: "ModelInfo") -> None:
     architecture = ", ".join(f"{key} {value}" for key, value in given.items())
     print(f"input         {'; '.join(f'{channel.name} ({channel.modality})' for channel in model.channels)}")
     print(f"network       {model.architecture['name']} ({architecture})")
+    if model.head is not None:
+        print(f"              pruned to head {model.head}")
     around = model.tile.slices_around
     if around:
         print(

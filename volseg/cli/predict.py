@@ -62,6 +62,14 @@ def predict(
     record: Annotated[
         bool, typer.Option("--json", help="Also write OUT.json: volumes, sides, regions, warnings.")
     ] = False,
+    head: Annotated[
+        int | None,
+        typer.Option(
+            "--head",
+            help="U-Net++: stop at head L (fewer nodes, faster, usually less exact).",
+            show_default="the model's last",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Label also a scan that the model refuses; look at every result.")
     ] = False,
@@ -76,6 +84,7 @@ def predict(
         model=model or DEFAULT_MODEL,
         device=device.value,
         options=SeriesOptions(series, allow_gaps, join),
+        head=head,
         force=force,
     )
     _print_result(saved)

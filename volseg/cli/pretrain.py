@@ -123,11 +123,11 @@ def _settings(
     if resume and (folder / CONFIG).exists():
         config = folder / CONFIG
     if config is not None:
-        settings = load_pretraining(config)
+        settings = override_config(load_pretraining(config), changes, source="the command line")
         if root is not None:
             settings, why = with_root(settings, root, layout)
             print(f"{root}: {why}")
-        return override_config(settings, changes, source="the command line")
+        return settings
     if root is None:
         raise typer.BadParameter("give a folder of scans, or a configuration by --config.", param_hint="ROOT")
     if layout == FOLDER or (layout is None and not is_collection(root)):

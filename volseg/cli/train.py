@@ -118,8 +118,13 @@ class _Job:
         self._train(load_config(path, TrainConfig, self.changes), folder, cache=None)
 
     def _train(self, settings: "TrainConfig", folder: Path, *, cache: Path | None) -> None:
+        from volseg.train.outcome.export import ENCODER_NOTE
+        from volseg.train.pretrained import read_weights
         from volseg.train.run import run_training
 
+        if settings.encoder_weights is not None and not self.resume and self.ranks.is_first:
+            weights = read_weights(settings.encoder_weights)
+            print(f"encoder weights {weights.path.name}, SHA-256 {weights.sha256}")
         if self.ranks.is_first:
             patches = settings.batch_size * settings.accumulate * self.ranks.size
             print(
@@ -136,6 +141,9 @@ class _Job:
                 ranks=self.ranks,
             )
         if self.ranks.is_first:
+            note = folder / ENCODER_NOTE
+            if note.is_file():
+                print(f"encoder began with {note.read_text(encoding='utf-8').strip()}")
             print(
                 f"wrote   {package}\nscores  `volseg info {package}`, every case in {folder / 'scores.csv'}"
             )

@@ -120,7 +120,7 @@ def package_engine(package: Package, *, device: str = "auto", head: int | None =
 
     Raises:
         DeviceError: CUDA was asked for and is not there.
-        PackageError: architecture, weights and tile do not fit together.
+        PackageError: there is no such head, or architecture, weights and tile do not fit together.
     """
     info = package.info
     module, dimensions = _build(package, info.head if head is None else head)
@@ -167,6 +167,10 @@ def keep_memory_mapped() -> bool:
 def _build(package: Package, head: int | None) -> tuple[nn.Module, int]:
     """The network of a head in evaluation mode with its weights, and whether it is 2D or 3D."""
     info = package.info
+    if info.head is not None and head is not None and head > info.head:
+        raise PackageError(
+            f"{package.source}: this model was packed with its heads up to {info.head} only; found head {head}."
+        )
     try:
         architecture = MODELS.build(info.architecture)
         module = architecture.build(info.in_channels, info.channel_count, head=head)

@@ -65,7 +65,7 @@ class Predictor:
         packages: the model, or models trained alike (the folds of a training) whose logits are averaged; see
             volseg.infer.ensemble.
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
-        head: prune a network with several heads to this one: less exact, and faster.
+        head: prune a network with several heads to this one: usually less exact, and faster; a warning says so.
         force: label also what the model is not for; the prediction's warnings then say why it would be refused.
 
     Raises:
@@ -84,12 +84,13 @@ class Predictor:
         self.packages = (packages,) if isinstance(packages, Package) else tuple(packages)
         self.force = force
         self._engine = load_ensemble(self.packages, device=device, head=head)
-        self.package = self.packages[0]
-        info = self.package.info
-        postprocess, self._warnings = shared_postprocess(self.packages)
+        self.package, info = self.packages[0], self.packages[0].info
+        postprocess, warnings = shared_postprocess(self.packages)
+        stopped = f"the network was stopped at head {head}, as asked; the model's scores are of its last"
+        self._warnings = warnings if head is None else (*warnings, stopped)
         try:
-            self._preprocess = [PREPROCESS.build(step) for step in info.preprocess]
-            self._postprocess = [POSTPROCESS.build(step) for step in postprocess]
+            self._preprocess = list(map(PREPROCESS.build, info.preprocess))
+            self._postprocess = list(map(POSTPROCESS.build, postprocess))
             self._locate = LOCATE.build(info.locate or {"name": "crop"})
         except ConfigError as error:
             raise PackageError(f"{self.package.source}: {error}") from None

@@ -6,11 +6,13 @@ from typing import Literal
 import torch
 from torch import nn
 
-from volseg.errors import ConfigError
+from volseg.errors import ConfigError, counted
 from volseg.geometry import Shape
 from volseg.models import Architecture
 
 Precision = Literal["fp32", "bf16", "fp16"]
+
+_ORDINALS = ("first", "second", "third")
 
 
 def choose_precision(
@@ -74,10 +76,16 @@ def wrong_convolution(architecture: Architecture, patch_voxels: Shape, in_channe
     - the output is garbage where a 3D convolution with one input channel in channels_last order meets d = 1 on the first
       axis and p > 0.
 
-    The third axis, 2D and 1 x 1 x 1 convolutions and transposed ones with kernel = stride (108 shapes, one and
-    two threads) have no such extents; nor have convolutions without padding, whose input is never smaller than their kernel
-    (the kernel and up to 3 voxels more per axis, one thread). The extents of every convolution are found by a run on tensors
-    without data.
+    With a stride of 2 (kernels 3 and 7, channels 8 to 16 and 1 or 2 to 16, extents 1 to 8, 1 to 5 and 1 or 4 of the axes, one thread),
+    kernel 3 is wrong too where the second axis has one voxel (the weight gradient is garbage, or memory is overwritten), and
+    in channels_last order where the third has; kernel 7 is wrong at d = 6 on the first axis. So a strided convolution is
+    refused wherever the second or third axis has d <= p, whatever the order.
+
+    The third axis of a convolution without stride, 2D and 1 x 1 x 1 convolutions (with stride 2 too) and transposed ones with
+    kernel = stride (108 shapes, one and two threads) or kernel 3, stride 2 have no such extents; nor have convolutions of each
+    channel by itself (kernels 3 and 5, 16 channels, one thread), nor those without padding, whose input is never smaller than
+    their kernel (the kernel and up to 3 voxels more per axis, one thread). The extents of every convolution are found by a
+    run on tensors without data.
     """
     found: list[str] = []
 
@@ -112,8 +120,18 @@ def _on_cuda(wanted: Literal["auto", "bf16", "fp16"]) -> tuple[Precision, str]:
 
 
 def _fault(module: nn.Conv3d, extents: Sequence[int]) -> str | None:
+    if module.groups == module.in_channels > 1:
+        return None
     kernel = tuple(module.kernel_size)
-    first, second = (size // 2 for size in kernel[:2])
+    reach = [size // 2 for size in kernel]
+    first, second = reach[:2]
+    if max(module.stride) > 1:
+        for axis in (1, 2):
+            if extents[axis] <= reach[axis]:
+                return (
+                    f"a strided convolution with kernel {kernel} meets {counted(extents[axis], 'voxel')} on the "
+                    f"{_ORDINALS[axis]} axis (more than {reach[axis]} are safe)"
+                )
     if 1 < extents[0] <= 2 * first:
         return f"a convolution with kernel {kernel} meets {extents[0]} voxels on the first axis (more than {2 * first} or 1 are safe)"
     if extents[1] < second:

@@ -42,7 +42,9 @@ def read_weights(path: Path) -> WeightsFile:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"encoder_weights: {path}: cannot be read ({error.strerror}).") from None
+        raise InputError(
+            f"encoder_weights: {path}: cannot be read ({error.strerror}); give the path of a file of weights."
+        ) from None
     digest = sha256(content).hexdigest()
     named = _NAMED_SUM.search(path.name)
     if named and not digest.startswith(named[1]):
@@ -100,12 +102,14 @@ def _state_dict(found: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not found:
         raise InputError(f"encoder_weights: {path}: holds no tensors by name, but {type(found).__name__}.")
     entries = cast(Mapping[Any, Any], found)
-    others = [
-        key for key, value in entries.items() if not isinstance(key, str) or not isinstance(value, Tensor)
-    ]
+    others = [key for key, value in entries.items() if not isinstance(key, str) or not _is_dense(value)]
     if others:
         raise InputError(
-            f"encoder_weights: {path}: the entry {others[0]!r} is no tensor ({type(entries[others[0]]).__name__}); "
-            "give a state dict, which holds tensors by name only."
+            f"encoder_weights: {path}: the entry {others[0]!r} is no tensor of plain numbers ({type(entries[others[0]]).__name__}); "
+            "give a state dict, which holds tensors by name only, none of them sparse or quantised."
         )
     return dict(entries)
+
+
+def _is_dense(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized

@@ -8,7 +8,7 @@ from volseg.train.settings import TrainConfig
 _FREE = {
     *("dataset", "card", "golden", "tile", "mirror_axes", "postprocess", "workers", "validation", "log"),
     *("cross_validation", "locate", "located_labels", "template", "fingerprint", "checkpoint_minutes"),
-    "gradient_checkpointing",
+    *("gradient_checkpointing", "head"),
 }
 """Settings that change no weight (the dataset may have moved)."""
 _SEEN_BY_PLATEAU = {"tile", "mirror_axes", "validation"}

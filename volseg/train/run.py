@@ -123,8 +123,10 @@ def _open_folder(config: TrainConfig, folder: Path, training: Sequence[Case], *,
         raise OutputError(
             f"{folder}: is not empty; choose a new folder, or go on with the run in it by --resume."
         )
-    # A mistake in what the card is to quote, or in the file of weights, is told now, not after hours of training.
+    # A mistake in what the card is to quote, the head to pack, or the file of weights is told now, not after hours of training.
     cross_validation_scores(config, [case.id for case in training])
+    if config.head is not None:
+        config.architecture.build(1, 2, head=config.head)
     if config.encoder_weights is not None and not (folder / "last.pt").exists():
         read_weights(config.encoder_weights)
     folder.mkdir(parents=True, exist_ok=True)

@@ -179,6 +179,9 @@ class TrainConfig(Config):
     architecture: AnyArchitecture
     encoder_weights: Path | None = None
     """Weights that the encoder starts from: those of `volseg pretrain`, or a torchvision state dict of the same network."""
+    head: PositiveInt | None = None
+    """The package holds the network pruned to this head of a U-Net++: smaller and faster. It is trained and validated in full,
+    and scored at the end as it is packed."""
     patch_voxels: Extents
     """Extents (I, J, K); K is 1 for a 2D network."""
     batch_size: PositiveInt = 2

@@ -346,3 +346,15 @@ def test_channels_of_25d_patches_are_channel_major(make_case, cases, monkeypatch
     assert torch.equal(values, patch.amin(dim=(1, 2, 3))), "slices are not mixed"
     assert (values[3:] - values[:3] == 1).all()
     assert (values[:3].diff().abs() == 10).all()
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, EOFError])
+def test_a_process_that_dies_while_it_hands_over_a_patch_is_told_as_such(error):
+    class Broken:
+        def __iter__(self):
+            raise error
+
+    feeder = object.__new__(feeders.ProcessFeeder)
+    feeder._groups, feeder._loader = [], Broken()
+    with pytest.raises(TrainingError, match="a process that prepares patches died"):
+        list(feeder.feed([]))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from pydantic import ValidationError
 
 from volseg.datasets import Case
@@ -75,8 +76,8 @@ def export_package(
         device: where to predict.
     """
     training, held_out = split
-    half = {name: _half_precision(array) for name, array in weights.items()}
     info = describe_model(config, [case.id for case in training], len(held_out))
+    half = packed_weights(config, info, weights)
     template = _template(config)
     draft = Package.pack(info, weights=half, card=info.title, golden=None, template=template)
     if config.split.fold == "all":
@@ -140,6 +141,7 @@ def describe_model(config: TrainConfig, training_ids: Sequence[str], held_out_co
         title=card.title,
         description=card.description,
         architecture=config.architecture.model_dump(mode="json"),
+        head=config.head,
         channels=[
             ChannelInfo(name=name, modality=card.modality, contrast=card.contrast)
             for name in config.dataset.channel_names()
@@ -236,6 +238,18 @@ def _score_info(summary: Summary, config: TrainConfig) -> ScoreInfo:
         case_count=summary.cases,
         means={name: round(summary.mean[measure], 4) for name, measure in _METRICS.items()},
     )
+
+
+def packed_weights(
+    config: TrainConfig, info: ModelInfo, weights: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, npt.NDArray[Any]]:
+    """The network's state in half precision; with a `head` that of the nodes which it needs, alone."""
+    names = list(weights)
+    if config.head is not None:
+        with torch.device("meta"):
+            pruned = config.architecture.build(info.in_channels, info.channel_count, head=config.head)
+        names = list(pruned.state_dict())
+    return {name: _half_precision(weights[name]) for name in names}
 
 
 def _half_precision(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

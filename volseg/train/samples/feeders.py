@@ -164,9 +164,9 @@ class ProcessFeeder:
         try:
             self._iterator = iter(self._loader)
             yield from self._iterator
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker (pid"):  # but an error of the work itself
-                raise
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker (pid"):
+                raise  # an error of the work itself
             raise TrainingError(
                 f"a process that prepares patches died ({error}). If memory ran out (also in /dev/shm), lower "
                 "workers, or set augment.where = threads; continue with --resume."
