@@ -90,3 +90,43 @@ def test_unreadable_configs_are_refused(tmp_path, content, override, message):
 def test_missing_config(tmp_path):
     with pytest.raises(ConfigError, match=r"nothing\.yaml: cannot be read"):
         load_config(tmp_path / "nothing.yaml", Outer)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("attention_gate=true", "attention_gate: no such parameter. Did you mean 'attention_gates'?"),
+        (
+            "encoder=resnet",
+            "an encoder is written as {name: ..., parameter: ...}, found 'resnet'. Write {name: resnet}.",
+        ),
+        (
+            "encoder={layers: 18}",
+            "Known names: efficientnet, mobilenetv3, plain, resnet, resnext, swin, vgg16.",
+        ),
+        ("encoder={name: resnet, layers: 20}", "layers: Input should be 18, 34, 50, 101 or 152, found 20"),
+        ("strides=[[2, 2, 2]]", "architecture 'unetpp': strides needs 2 rows of 3 numbers"),
+        ("width_multiplier=.inf", "width_multiplier: Input should be a finite number, found inf"),
+        ("self_attention_gib=.inf", "self_attention_gib: Input should be a finite number, found inf"),
+    ],
+)
+def test_a_mistake_in_the_architecture_is_told_in_a_line(override, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(ROOT / "configs/smoke/train_phantom.yaml", TrainConfig, [f"architecture.{override}"])
+    first, line = str(caught.value).splitlines()
+    assert "1 problem(s)" in first
+    assert line.startswith("  architecture: ")
+    assert message in line
+    assert "Value error" not in line
+
+
+def test_an_item_that_is_wrong_is_told_once():
+    with pytest.raises(ConfigError) as caught:
+        load_config(ROOT / "configs/smoke/train_phantom.yaml", TrainConfig, ["architecture.widths=[0, 8]"])
+    assert str(caught.value).endswith("'unetpp': widths.0: Input should be greater than 0, found 0")
+
+
+def test_what_is_wrong_with_settings_together_is_told_without_a_place():
+    with pytest.raises(ConfigError) as caught:
+        load_config(ROOT / "configs/smoke/pretrain_phantom.yaml", PretrainConfig, ["batch_size=2"])
+    assert str(caught.value).splitlines()[1].startswith("  the contrastive task compares pairs")

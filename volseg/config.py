@@ -127,7 +127,9 @@ def _describe(problem: Any, schema: type[BaseModel]) -> str:
         return _unknown(place, str(problem["loc"][-1]), _fields_at(schema, problem["loc"][:-1]))
     if problem["type"] == "missing":
         return f"{place}: is required and missing."
-    return f"{place} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+    found = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{place}{found}: {message}" if place else message
 
 
 def _unknown(place: str, name: str, known: Sequence[str]) -> str:

@@ -75,13 +75,19 @@ class Registry(Generic[StepT]):
         if isinstance(fields, Step):
             return cast(StepT, fields)
         if not isinstance(fields, dict) or "name" not in fields:
-            raise ConfigError(f"a {self.kind} is written as {{name: ..., parameter: ...}}, found {fields!r}.")
+            raise ConfigError(self._not_fields(cast(object, fields)))
         step = self.get(str(cast(dict[str, Any], fields)["name"]))
         try:
             return step.model_validate(fields)
         except ValidationError as error:
-            problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()]
+            problems = _in_words(error, list(step.model_fields))
             raise ConfigError(f"{self.kind} '{fields['name']}': {'; '.join(problems)}") from None
+
+    def _not_fields(self, found: object) -> str:
+        article = "an" if self.kind[0] in "aeiou" else "a"
+        names = self.names()
+        hint = f"Write {{name: {found}}}." if found in names else f"Known names: {', '.join(names)}."
+        return f"{article} {self.kind} is written as {{name: ..., parameter: ...}}, found {found!r}. {hint}"
 
     def _scan(self) -> None:
         if self._scanned:
@@ -92,3 +98,22 @@ class Registry(Generic[StepT]):
             importlib.import_module(module.name)
         for entry_point in entry_points(group=self.package):
             self.add(entry_point.load())
+
+
+def _in_words(error: ValidationError, known: list[str]) -> list[str]:
+    """What is wrong with each parameter; that a list is too short is left out where an item of it is wrong."""
+    problems = error.errors()
+    lists = {problem["loc"][:-1] for problem in problems if len(problem["loc"]) > 1}
+    told: list[str] = []
+    for problem in problems:
+        place, found = ".".join(map(str, problem["loc"])), problem["input"]
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            near = get_close_matches(place, known, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Known here: {', '.join(known)}."
+            told.append(f"{place}: no such parameter. {hint}")
+        elif problem["type"] == "value_error":
+            told.append(f"{place}: {message}" if place else message)
+        elif problem["loc"] not in lists:
+            told.append(f"{place}: {message}, found {found!r}")
+    return told

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from volseg.errors import ConfigError
+from volseg.errors import ConfigError, InputError
 from volseg.models import Architecture
 from volseg.models.extents import ExtentRule
 from volseg.models.unetpp import UNetPlusPlus
@@ -26,28 +26,37 @@ THICK = UNetPlusPlus(
 @pytest.mark.parametrize("half", [False, True])
 def test_one_run_tells_the_peak_of_all_patches(architecture, patch, half):
     shape = NetworkShape(architecture, 2, 3, half=half)
-    with torch.device("meta"):
-        network = architecture.build(2, 3)
-    network = network.to(torch.bfloat16 if half else torch.float32).train()
-    peak = memory._peak_bytes(network, shape, patch, 3)
-    _, per_voxel, _ = memory._step_bytes(shape)
-    assert per_voxel * prod(patch) * 3 == pytest.approx(peak, rel=0.05)
+    peak = memory._peak_bytes(shape, patch, 3)
+    assert memory._voxel_bytes(shape) * prod(patch) * 3 == pytest.approx(peak, rel=0.05)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_network_whose_logits_are_smaller_is_told_patch_by_patch(dims):
     shape = NetworkShape(UNetPlusPlus(dimensions=dims, widths=(8, 16), padding="valid"), 1, 3)
     small, large = ((18,) * dims + (1,))[:3], ((58,) * dims + (1,))[:3]
-    with torch.device("meta"):
-        network = shape.architecture.build(1, 3).train()
-    for patch in (small, large):
-        peak = memory._peak_bytes(network, shape, patch[:dims], 1024)
-        _, per_voxel, _ = memory._step_bytes(shape, patch[:dims])
-        assert per_voxel * prod(patch) * 1024 == pytest.approx(peak)
     grown = training_bytes(shape, large, 8, device="cuda") - memory.FIXED_BYTES["cuda"]
     assert grown > 1.2 * prod(large) / prod(small) * (
         training_bytes(shape, small, 8, device="cuda") - memory.FIXED_BYTES["cuda"]
     ), "the share of the margins falls"
+
+
+def test_self_attention_is_measured_at_the_patch_and_batch_asked_for():
+    """Its tokens are 4^3 and 8^3 voxels in one head: beyond the budget with many patches, not with two."""
+    with_attention, without = (
+        NetworkShape(
+            UNetPlusPlus(widths=(8, 16), self_attention_levels=levels, self_attention_gib=0.01), 1, 2
+        )
+        for levels in ((1,), ())
+    )
+
+    def extra(patch, batch):
+        return training_bytes(with_attention, patch, batch) - training_bytes(without, patch, batch)
+
+    small, large = (8, 8, 8), (16, 16, 16)
+    assert parameter_count(with_attention) > parameter_count(without)
+    assert extra(large, 2) > 8 * extra(small, 2), "more than the voxels grow"
+    with pytest.raises(InputError, match="batch of 40"):
+        training_bytes(with_attention, large, 40)
 
 
 class Plain(Architecture):
@@ -65,7 +74,7 @@ def test_the_count_of_a_single_convolution():
     """Logits [N], their float copies and gradients: between 4 and 20 numbers per channel and voxel."""
     shape = NetworkShape(Plain(), 1, 2)
     assert parameter_count(shape) == 4
-    _, per_voxel, _ = memory._step_bytes(shape)
+    per_voxel = memory._voxel_bytes(shape)
     assert 4 * (1 + 2 + 2 + 4 * 2) < per_voxel < 4 * (1 + 2 + 20 * 2)
 
 

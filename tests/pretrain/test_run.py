@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import volseg
 from volseg.config import load_config
 from volseg.errors import ConfigError, InputError, OutputError, TrainingError
 from volseg.models import MODELS
+from volseg.pretrain import run
 from volseg.pretrain.run import Listeners, run_pretraining, steps_within
 from volseg.pretrain.settings import PretrainConfig, from_training, load_pretraining
 from volseg.pretrain.step import Learner
@@ -141,12 +143,15 @@ def test_a_patch_that_does_not_suit_the_network_is_refused_before_scans_are_read
         run_pretraining(config, tmp_path / "run", device="cpu")
 
 
-def test_a_budget_becomes_steps(quick):
+def test_a_budget_becomes_steps(quick, monkeypatch):
+    """By a clock on which every step takes half a second."""
+    ticks = count(0, 0.5)
+    monkeypatch.setattr(run.time, "perf_counter", lambda: next(ticks))
     config = quick("optimizer.warmup_steps=2")
-    steps = steps_within(3.0, config, 1, device="cpu")
-    assert steps >= 3
-    with pytest.raises(ConfigError, match="fewer than the 3 of the warm-up"):
-        steps_within(1e-6, config, 1, device="cpu")
+    begun = run._TIMED_STEPS * 0.5
+    assert steps_within(begun + 100.0, config, 1, device="cpu") == int(run._BUDGET_SHARE * 200)
+    with pytest.raises(ConfigError, match=r"a step takes 0\.5 s here, so 1 steps fit .* fewer than the 3 of"):
+        steps_within(begun + 1.0, config, 1, device="cpu")
 
 
 def test_views_of_one_place_follow_each_other_and_lie_apart(quick, tmp_path):

@@ -158,3 +158,13 @@ def test_nnunet_test_images_have_one_file_per_channel(tmp_path, write_scan):
     (case,) = unlabelled_cases(NnunetRaw(root=tmp_path))
     assert case.id == "imagesTs/a"
     assert [path.name for path in case.images] == ["a_0000.nii.gz", "a_0001.nii.gz"]
+
+
+def test_a_folder_beside_a_collection_that_is_not_there_is_told_how_to_go_alone(quick, tmp_path):
+    config = quick()
+    gone = config.dataset.model_copy(update={"root": tmp_path / "gone"})
+    with pytest.raises(InputError, match="add dataset=null to learn from the folder alone"):
+        with_root(config.model_copy(update={"dataset": gone}), tmp_path)
+    alone, why = with_root(config.model_copy(update={"dataset": None}), tmp_path)
+    assert alone.folders == (tmp_path,)
+    assert "beside" not in why

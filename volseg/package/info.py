@@ -57,11 +57,12 @@ class TileInfo(_Closed):
     """How the volume is cut for the network."""
 
     tile_voxels: tuple[int, int, int]
+    """Extents of what the network sees; where its convolutions do not pad, its logits are fewer."""
     overlap: float = Field(default=0.5, ge=0, lt=1)
-    """Fraction of a tile shared with its neighbour along each axis."""
+    """Fraction of a tile's logits shared with its neighbour along each axis; 0 suits convolutions that do not pad."""
     weights: Literal["gaussian", "constant"] = "gaussian"
     halo_voxels: tuple[int, int, int] = (0, 0, 0)
-    """Mirrored context beyond each face of the volume."""
+    """Mirrored context beyond each face of the volume; not where convolutions do not pad, which have their own."""
     slices_around: int = Field(default=0, ge=0)
     """2.5D: a 2D network also sees this many slices on each side along K, as further channels: channel c of slice offset s
     (-n..n) is network channel c * (2n + 1) + s + n. Beyond the volume its border mirrors."""

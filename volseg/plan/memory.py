@@ -57,8 +57,8 @@ def training_bytes(
 
     (parameters x (weights + optimiser states + average) + peak of the step's own tensors) x SLACK + FIXED_BYTES. The peak
     of the step (activations kept for the backward pass, logits, gradients) is proportional to the voxels of a batch but
-    for the gradients of the weights, so one run tells it for every patch whose extents suit the network. Of a network
-    whose logits are smaller than its input it is not, and each patch takes a run of its own.
+    for the gradients of the weights, so one run tells it for every patch whose extents suit the network. Of architectures
+    that are not `memory_per_voxel`, each patch and batch take a run of their own.
 
     Args:
         shape: the network and its precision.
@@ -69,18 +69,20 @@ def training_bytes(
 
     Raises:
         ConfigError: the architecture cannot be run without data.
+        InputError: its self-attention would take more than self_attention_gib.
     """
-    rule = _rule(shape)
-    patch = patch_voxels[: len(rule.margins)] if any(rule.margins) else None
-    fixed, per_voxel, parameters = _step_bytes(shape, patch)
-    kept = parameters * _PARAMETER_BYTES * (2 + _STATES[optimizer])
-    step = fixed + per_voxel * prod(patch_voxels) * batch_size
+    kept = parameter_count(shape) * _PARAMETER_BYTES * (2 + _STATES[optimizer])
+    if shape.architecture.memory_per_voxel:
+        step = _gradient_bytes(shape) + _voxel_bytes(shape) * prod(patch_voxels) * batch_size
+    else:
+        axes = len(_rule(shape).divisors)
+        step = _gradient_bytes(shape) + _peak_bytes(shape, patch_voxels[:axes], batch_size)
     return round((kept + step) * SLACK[device]) + FIXED_BYTES[device]
 
 
 def parameter_count(shape: NetworkShape) -> int:
     """Number of trained numbers."""
-    return _step_bytes(shape)[2]
+    return sum(parameter.numel() for parameter in _network(shape).parameters())
 
 
 @lru_cache(maxsize=4)
@@ -90,27 +92,29 @@ def _network(shape: NetworkShape) -> torch.nn.Module:
     return network.to(torch.bfloat16 if shape.half else torch.float32).train()
 
 
-@lru_cache(maxsize=512)
 def _rule(shape: NetworkShape) -> ExtentRule:
     return cast(ExtentRule, _network(shape).extents)
 
 
+def _gradient_bytes(shape: NetworkShape) -> float:
+    """Of the weights. In autocast they and their gradients are four bytes, with two-byte copies of the weights for the step."""
+    return parameter_count(shape) * _PARAMETER_BYTES * (1.5 if shape.half else 1.0)
+
+
 @lru_cache(maxsize=512)
-def _step_bytes(shape: NetworkShape, patch_voxels: tuple[int, ...] | None = None) -> tuple[float, float, int]:
-    """(bytes whatever the extents, bytes per voxel of a batch, number of parameters), from this patch or a small one."""
-    network, rule = _network(shape), _rule(shape)
+def _voxel_bytes(shape: NetworkShape) -> float:
+    """Bytes per voxel of a batch, from a small patch."""
     # Twice the least: an instance norm refuses a single voxel per channel.
-    extents = patch_voxels or rule.fitting(tuple(2 * least for least in rule.least))
+    rule = _rule(shape)
+    extents = rule.fitting(tuple(2 * least for least in rule.least))
     # Many patches, so that the activations outweigh the gradients of the weights and set the time of the peak.
-    per_voxel = _peak_bytes(network, shape, extents, _MANY) / (prod(extents) * _MANY)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    # In autocast weights and their gradients are four bytes, with two-byte copies of the weights for the step.
-    gradients = parameters * _PARAMETER_BYTES * (1.5 if shape.half else 1.0)
-    return gradients, per_voxel, parameters
+    return _peak_bytes(shape, extents, _MANY) / (prod(extents) * _MANY)
 
 
-def _peak_bytes(network: torch.nn.Module, shape: NetworkShape, extents: tuple[int, ...], batch: int) -> int:
+@lru_cache(maxsize=512)
+def _peak_bytes(shape: NetworkShape, extents: tuple[int, ...], batch: int) -> int:
     """The most bytes that one step's tensors take at a time, weights not counted."""
+    network = _network(shape)
     dtype = torch.bfloat16 if shape.half else torch.float32
     images = torch.empty((batch, shape.in_channels, *extents), dtype=dtype, device="meta")
     # The loss takes three axes: a 2D patch is one voxel thick.

@@ -1,5 +1,6 @@
 """The network of a pre-training: the encoder of a segmentation network, a light decoder without skips, a projection."""
 
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -8,9 +9,10 @@ from torch import Tensor, nn
 from volseg.errors import ConfigError
 from volseg.models import Architecture
 from volseg.models.alignment import resized
-from volseg.models.blocks import CONV, BlockStyle, ConvBlock
+from volseg.models.blocks import BlockStyle, ConvBlock
 from volseg.models.encoder_decoder import EncoderDecoder
 from volseg.models.encoders import Encoder
+from volseg.models.layers import CONV
 from volseg.models.upsampling import upsampling
 
 
@@ -140,7 +142,4 @@ def padded(architecture: Architecture) -> EncoderDecoder:
 
 def total_stride(encoder: Encoder) -> tuple[int, ...]:
     """What one voxel of the deepest level stands for, in voxels of the image."""
-    total = encoder.strides[0]
-    for stride in encoder.strides[1:]:
-        total = tuple(a * b for a, b in zip(total, stride, strict=True))
-    return total
+    return tuple(prod(along) for along in zip(*encoder.strides, strict=True))

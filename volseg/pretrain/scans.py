@@ -60,8 +60,21 @@ def with_root(config: PretrainConfig, root: Path, layout: str | None = None) -> 
     if not root.is_dir():
         raise InputError(f"{root}: is no folder; give a folder of scans.")
     folders = tuple(dict.fromkeys((*config.folders, root.absolute())))
-    beside = "" if config.dataset is None else f", beside the training cases of {config.dataset.title}"
-    return config.model_copy(update={"folders": folders}), f"a folder in which every scan is a case{beside}"
+    return config.model_copy(
+        update={"folders": folders}
+    ), f"a folder in which every scan is a case{_beside(config, root)}"
+
+
+def _beside(config: PretrainConfig, root: Path) -> str:
+    if config.dataset is None:
+        return ""
+    try:
+        return f", beside the training cases of {config.dataset.title}"
+    except InputError as error:
+        raise InputError(
+            f"{error} The configuration names that collection, beside which {root} is learned from; add dataset=null to learn "
+            "from the folder alone."
+        ) from None
 
 
 def find_cases(config: PretrainConfig) -> list[Case]:
