@@ -9,7 +9,19 @@ import pytest
 import volseg.zoo
 from volseg.cli.app import app
 
-VERBS = ("predict", "inspect", "convert", "check", "plan", "train", "evaluate", "info", "models", "doctor")
+VERBS = (
+    "predict",
+    "inspect",
+    "convert",
+    "check",
+    "plan",
+    "pretrain",
+    "train",
+    "evaluate",
+    "info",
+    "models",
+    "doctor",
+)
 HEAVY = {
     "torch",
     "monai",

@@ -43,12 +43,12 @@ def test_a_training_is_packed_and_can_be_used(volseg_cli, tmp_path):
         ),
         (
             ("patch_voxels=[21, 24, 20]",),
-            "patch_voxels [21, 24, 20] does not fit the network; use [22, 24, 20]",
+            "patch_voxels [21, 24, 20] does not suit the network; use [22, 24, 20]",
         ),
-        (("tile.tile_voxels=[21, 24, 20]",), "tile.tile_voxels [21, 24, 20] does not fit"),
+        (("tile.tile_voxels=[21, 24, 20]",), "tile.tile_voxels [21, 24, 20] does not suit"),
         (
             ("architecture.dimensions=2",),
-            "patch_voxels [20, 24, 20] does not fit the network; use [20, 24, 1]",
+            "patch_voxels [20, 24, 20] does not suit the network; use [20, 24, 1]",
         ),
     ],
 )
