@@ -1,7 +1,8 @@
-"""The options that say what a plan must keep to; `volseg plan` and `volseg train` share them."""
+"""What `volseg plan`, `volseg train` and `volseg pretrain` share: the options of a plan, and how their words are read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -55,6 +56,17 @@ def plan_request(
         budget_seconds=parse_duration(budget) if budget else None,
         device=device.value,
     )
+
+
+def roots_and_changes(words: Sequence[str], fold: str | None) -> tuple[list[Path], list[str]]:
+    """Of the words [ROOT] [NAME=VALUE]... the folders, and the settings to change, that of --fold among them."""
+    roots = [Path(word) for word in words if "=" not in word or Path(word).exists()]
+    changes = [word for word in words if Path(word) not in roots]
+    if fold is not None:
+        if fold != "all" and not fold.isdecimal():
+            raise typer.BadParameter(f"'{fold}' is no fold; give 0, 1, ... or all.", param_hint="--fold")
+        changes.append(f"split.fold={fold}")
+    return roots, changes
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volseg.cli.device import Device
+from volseg.cli.planning import roots_and_changes
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -70,16 +71,9 @@ def pretrain(
     from volseg.train.interrupt import PausedError
 
     began = time.monotonic()
-
-    words = arguments or []
-    roots = [Path(word) for word in words if "=" not in word or Path(word).exists()]
-    changes = [word for word in words if Path(word) not in roots]
+    roots, changes = roots_and_changes(arguments or [], fold)
     if len(roots) > 1:
         raise typer.BadParameter("give one folder; further ones as folders=[...].", param_hint="ROOT")
-    if fold is not None:
-        if fold != "all" and not fold.isdecimal():
-            raise typer.BadParameter(f"'{fold}' is no fold; give 0, 1, ... or all.", param_hint="--fold")
-        changes.append(f"split.fold={fold}")
     if steps is not None and budget is not None:
         raise typer.BadParameter("give --steps or --budget, not both.", param_hint="--budget")
     changes += [] if steps is None else [f"steps={steps}"]

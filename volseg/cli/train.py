@@ -8,7 +8,17 @@ import typer
 
 from volseg.cli.device import Device
 from volseg.cli.plan import planned, run_folder
-from volseg.cli.planning import Budget, Dims, Layout, MaxRam, MaxVram, Regions, Resolution, plan_request
+from volseg.cli.planning import (
+    Budget,
+    Dims,
+    Layout,
+    MaxRam,
+    MaxVram,
+    Regions,
+    Resolution,
+    plan_request,
+    roots_and_changes,
+)
 from volseg.cli.training_progress import show_progress
 
 if TYPE_CHECKING:
@@ -55,13 +65,7 @@ def train(
     from volseg.train.distributed import open_ranks
     from volseg.train.interrupt import PausedError
 
-    words = arguments or []
-    roots = [Path(word) for word in words if "=" not in word or Path(word).exists()]
-    changes = [word for word in words if Path(word) not in roots]
-    if fold is not None:
-        if fold != "all" and not fold.isdecimal():
-            raise typer.BadParameter(f"'{fold}' is no fold; give 0, 1, ... or all.", param_hint="--fold")
-        changes.append(f"split.fold={fold}")
+    roots, changes = roots_and_changes(arguments or [], fold)
     if len(roots) > 1 or (config is None) == (not roots):
         raise typer.BadParameter("give a dataset folder, or a configuration by --config.", param_hint="ROOT")
     if config is not None and output is None:
